@@ -1,0 +1,1 @@
+"""The Slack app: Slack in, ledger, models over HTTP, Slack out. No torch."""

@@ -1,0 +1,1 @@
+"""Scores an answerer on target and general benchmarks; the gate; the report."""

@@ -1,0 +1,124 @@
+"""Opening the one SQLite file: who may, in what mode, and how a write is made whole.
+
+Knows files, pragmas and locks. Knows no table.
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from storage.errors import Busy, LedgerError
+
+APPLICATION_ID = 0x45564B4C  # "EVKL"
+BUSY_TIMEOUT_S = 5.0
+
+
+def wal_is_safe(version: tuple[int, ...]) -> bool:
+    """Whether this SQLite has the WAL-reset fix. 3.7.0 to 3.51.2 can lose commits with several connections,
+    but for 3.44.6 and 3.50.7 of the maintenance branches. Source: sqlite.org/wal.html#walresetbug.
+    """
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+
+
+class Connections:
+    """One connection a thread to one ledger file; closed together."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._all: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+
+    @property
+    def db(self) -> Database:
+        found: Database | None = getattr(self._local, "db", None)
+        if found is None:
+            connection = connect(self.path)
+            with self._lock:
+                self._all.append(connection)
+            found = self._local.db = Database(connection)
+        return found
+
+    @contextmanager
+    def write(self) -> Iterator[Database]:
+        """A transaction that takes the write lock first: all of it is stored or nothing.
+
+        Nested calls join the outer one. Raises Busy when the lock is not had within 5 s.
+        """
+        db = self.db
+        if db.conn.in_transaction:
+            with db.atomic():
+                yield db
+            return
+        try:
+            db.conn.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) and "busy" not in str(error):
+                raise
+            raise Busy(f"the ledger {self.path} is locked by another process ({error}). Next: try again.") from None
+        try:
+            yield db
+            db.conn.execute("COMMIT")
+        except BaseException:
+            if db.conn.in_transaction:
+                db.conn.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        with self._lock:
+            for connection in self._all:
+                connection.close()
+            self._all.clear()
+        self._local = threading.local()
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection with our pragmas. Creates the file (mode 0600) and its folder (0700) when missing.
+
+    Raises LedgerError when the file is no SQLite file, another program's, truncated or not writable.
+    """
+    create_private(path)
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    try:
+        journal = "WAL" if wal_is_safe(sqlite3.sqlite_version_info) else "DELETE"
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA secure_delete=ON")
+        claim_file(connection, path)
+        connection.execute(f"PRAGMA journal_mode={journal}")
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        if "locked" in str(error):
+            raise Busy(f"the ledger {path} is locked by another process. Next: try again.") from None
+        raise LedgerError(
+            f"{path} cannot be used as the ledger: {error}. Next: move it away, or restore a copy made by evenkeel db backup."
+        ) from None
+    except LedgerError:
+        connection.close()
+        raise
+    return connection
+
+
+def create_private(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        os.close(handle)
+    except OSError as error:
+        raise LedgerError(f"the ledger {path} cannot be opened for writing: {error.strerror}. Next: set DATA_DIR to a folder that you own.") from None
+
+
+def claim_file(connection: sqlite3.Connection, path: Path) -> None:
+    """Mark an empty file as ours; refuse one that another program wrote."""
+    (found,) = connection.execute("PRAGMA application_id").fetchone()
+    if found == APPLICATION_ID:
+        return
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables:
+        raise LedgerError(f"{path} is a database of another program (application id {found:#x}). Next: set DATA_DIR.")
+    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")

@@ -1,0 +1,142 @@
+"""The ledger's schema as ordered steps. A step that has landed is never changed; a new one is added.
+
+Source of the mechanism: sqlite-utils `Migrations`.
+"""
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("evenkeel")
+
+
+@migrations()
+def m001_line(db: Database) -> None:
+    for statement in _M001.split(";\n"):  # not executescript: that would commit half a step
+        if statement.strip():
+            db.conn.execute(statement)
+
+
+_M001 = """
+CREATE TABLE inbox (
+  inbox_id INTEGER PRIMARY KEY, event_id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
+  team TEXT NOT NULL, channel TEXT NOT NULL, ts TEXT NOT NULL, payload TEXT NOT NULL, received_at TEXT NOT NULL,
+  state TEXT NOT NULL DEFAULT 'new' CHECK (state IN ('new','leased','done','failed')),
+  lease_until TEXT, fence INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0,
+  not_before TEXT, note TEXT NOT NULL DEFAULT ''
+);
+CREATE UNIQUE INDEX inbox_one_question ON inbox(team, channel, ts) WHERE kind = 'question';
+CREATE INDEX inbox_open ON inbox(state, inbox_id) WHERE state IN ('new','leased');
+
+CREATE TABLE exchanges (
+  exchange_id INTEGER PRIMARY KEY, team TEXT NOT NULL, channel TEXT NOT NULL, thread_ts TEXT NOT NULL, ts TEXT NOT NULL,
+  asker TEXT NOT NULL, text TEXT NOT NULL, messages TEXT NOT NULL, language TEXT, source TEXT NOT NULL,
+  asked_at TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open','answered','failed')),
+  UNIQUE (team, channel, ts)
+);
+CREATE INDEX exchanges_thread ON exchanges(team, channel, thread_ts, exchange_id);
+
+CREATE TABLE answers (
+  answer_id INTEGER PRIMARY KEY, exchange_id INTEGER NOT NULL REFERENCES exchanges ON DELETE CASCADE,
+  role TEXT NOT NULL CHECK (role IN ('tuned','base')),
+  status TEXT NOT NULL CHECK (status IN ('ok','failed','timeout','skipped')),
+  text TEXT NOT NULL, reason TEXT NOT NULL, base_digest TEXT NOT NULL, adapter_digest TEXT,
+  template_digest TEXT NOT NULL, prompt_digest TEXT NOT NULL, params TEXT NOT NULL,
+  tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, ttft_s REAL, latency_s REAL, answered_at TEXT NOT NULL,
+  UNIQUE (exchange_id, role),
+  CHECK (role = 'tuned' OR adapter_digest IS NULL),
+  CHECK (status <> 'ok' OR base_digest <> ''),
+  CHECK (status = 'ok' OR reason <> '')
+);
+
+CREATE TABLE messages (
+  message_id INTEGER PRIMARY KEY, exchange_id INTEGER NOT NULL REFERENCES exchanges ON DELETE CASCADE,
+  part INTEGER NOT NULL, team TEXT NOT NULL, channel TEXT NOT NULL, ts TEXT,
+  state TEXT NOT NULL CHECK (state IN ('intended','posted','final')),
+  UNIQUE (exchange_id, part), CHECK (state = 'intended' OR ts IS NOT NULL)
+);
+CREATE UNIQUE INDEX messages_ts ON messages(team, channel, ts) WHERE ts IS NOT NULL;
+
+CREATE TABLE rating_events (
+  rating_event_id INTEGER PRIMARY KEY, event_id TEXT NOT NULL UNIQUE, team TEXT NOT NULL, channel TEXT NOT NULL,
+  ts TEXT NOT NULL, user TEXT NOT NULL, reaction TEXT NOT NULL, sign INTEGER NOT NULL CHECK (sign IN (-1,0,1)),
+  action TEXT NOT NULL CHECK (action IN ('add','remove')), event_ts TEXT NOT NULL,
+  role TEXT NOT NULL CHECK (role IN ('customer','agent','admin','unknown')), source TEXT NOT NULL, stored_at TEXT NOT NULL
+);
+CREATE INDEX rating_events_fold ON rating_events(team, channel, ts, user, reaction, event_ts, rating_event_id);
+CREATE VIEW ratings AS
+  SELECT m.exchange_id, e.user, e.role, e.reaction, e.sign, e.event_ts
+  FROM rating_events e JOIN messages m ON (m.team, m.channel, m.ts) = (e.team, e.channel, e.ts)
+  WHERE e.action = 'add' AND e.sign <> 0 AND NOT EXISTS (
+    SELECT 1 FROM rating_events l
+    WHERE (l.team, l.channel, l.ts, l.user, l.reaction) = (e.team, e.channel, e.ts, e.user, e.reaction)
+      AND (l.event_ts, l.rating_event_id) > (e.event_ts, e.rating_event_id));
+
+CREATE TABLE corrections (
+  correction_id INTEGER PRIMARY KEY, exchange_id INTEGER NOT NULL REFERENCES exchanges ON DELETE CASCADE,
+  author TEXT NOT NULL, role TEXT NOT NULL, text TEXT NOT NULL CHECK (text <> ''), at TEXT NOT NULL
+);
+
+CREATE TABLE imports (
+  import_id INTEGER PRIMARY KEY, file TEXT NOT NULL, file_digest TEXT NOT NULL, columns TEXT NOT NULL,
+  rows INTEGER NOT NULL, added INTEGER NOT NULL, known INTEGER NOT NULL, actor TEXT NOT NULL, at TEXT NOT NULL
+);
+CREATE TABLE tickets (
+  content_digest TEXT PRIMARY KEY, import_id INTEGER NOT NULL REFERENCES imports ON DELETE CASCADE,
+  ticket_id TEXT NOT NULL, conversation_id TEXT NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL,
+  category TEXT NOT NULL, language TEXT NOT NULL, approved INTEGER NOT NULL, created_at TEXT NOT NULL
+);
+
+CREATE TABLE datasets (
+  digest TEXT PRIMARY KEY, path TEXT NOT NULL, manifest TEXT NOT NULL, built_at TEXT NOT NULL
+);
+CREATE TABLE adapters (
+  digest TEXT PRIMARY KEY, base_digest TEXT NOT NULL, dataset_digest TEXT NOT NULL, path TEXT NOT NULL,
+  recipe TEXT NOT NULL, run_id INTEGER REFERENCES runs, stats TEXT NOT NULL, created_at TEXT NOT NULL
+);
+
+CREATE TABLE runs (
+  run_id INTEGER PRIMARY KEY, reason TEXT NOT NULL, requested_by TEXT NOT NULL, requested_at TEXT NOT NULL,
+  overrides TEXT NOT NULL, channel TEXT, message_ts TEXT,
+  state TEXT NOT NULL DEFAULT 'requested'
+    CHECK (state IN ('requested','building','training','scoring','decided','failed','cancelled')),
+  lease_owner TEXT, lease_until TEXT, fence INTEGER NOT NULL DEFAULT 0, cancel_requested INTEGER NOT NULL DEFAULT 0,
+  dataset_digest TEXT, adapter_digest TEXT, decision_id INTEGER, progress TEXT NOT NULL DEFAULT '{}',
+  error TEXT NOT NULL DEFAULT '', started_at TEXT, finished_at TEXT
+);
+CREATE UNIQUE INDEX runs_one_active ON runs((1)) WHERE state IN ('requested','building','training','scoring');
+CREATE TABLE run_events (
+  run_event_id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs, at TEXT NOT NULL,
+  stage TEXT NOT NULL, text TEXT NOT NULL, data TEXT NOT NULL
+);
+
+CREATE TABLE scores (
+  key TEXT PRIMARY KEY, base_digest TEXT NOT NULL, adapter_digest TEXT, benchmark TEXT NOT NULL, metric TEXT NOT NULL,
+  domain TEXT NOT NULL, direction TEXT NOT NULL, unit TEXT NOT NULL, value REAL NOT NULL, stderr REAL NOT NULL,
+  n INTEGER NOT NULL, chance REAL, seconds REAL NOT NULL, items TEXT NOT NULL, scored_at TEXT NOT NULL
+);
+CREATE TABLE scorecards (
+  scorecard_id INTEGER PRIMARY KEY, run_id INTEGER REFERENCES runs, subject TEXT NOT NULL
+    CHECK (subject IN ('base','champion','candidate')),
+  base_digest TEXT NOT NULL, adapter_digest TEXT, suite_digest TEXT NOT NULL, score_keys TEXT NOT NULL, at TEXT NOT NULL,
+  UNIQUE (run_id, subject)
+);
+
+CREATE TABLE decisions (
+  decision_id INTEGER PRIMARY KEY, run_id INTEGER REFERENCES runs, verdict TEXT NOT NULL
+    CHECK (verdict IN ('PROMOTE','REFUSE','HOLD')),
+  body TEXT NOT NULL, previous TEXT NOT NULL, digest TEXT NOT NULL UNIQUE, actor TEXT NOT NULL, at TEXT NOT NULL
+);
+CREATE TABLE promotions (
+  promotion_id INTEGER PRIMARY KEY, kind TEXT NOT NULL CHECK (kind IN ('promote','rollback')),
+  adapter_digest TEXT REFERENCES adapters, base_digest TEXT NOT NULL, decision_id INTEGER REFERENCES decisions,
+  actor TEXT NOT NULL, reason TEXT NOT NULL, at TEXT NOT NULL, version INTEGER NOT NULL,
+  confirmed TEXT NOT NULL DEFAULT '', confirmed_at TEXT,
+  CHECK (kind = 'rollback' OR (adapter_digest IS NOT NULL AND decision_id IS NOT NULL))
+);
+CREATE TABLE reports (
+  run_id INTEGER PRIMARY KEY REFERENCES runs, view TEXT NOT NULL, html_path TEXT NOT NULL, png_path TEXT NOT NULL,
+  at TEXT NOT NULL
+);
+CREATE TABLE audit (
+  audit_id INTEGER PRIMARY KEY, at TEXT NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL
+);
+"""

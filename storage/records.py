@@ -1,0 +1,321 @@
+"""The stations of the line as frozen records. What they mean is in docs/glossary.md.
+
+    Question → (tuned, base) Answers → Exchange → Rating → Dataset → Adapter → Scorecard → Decision → Promotion
+
+Knows no database and no model: the tables in this package turn rows into these and back.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": str}, the OpenAI shape
+Role = Literal["tuned", "base"]
+AnswerStatus = Literal["ok", "failed", "timeout", "skipped"]
+RaterRole = Literal["customer", "agent", "admin", "unknown"]
+Source = Literal["ticket", "rating", "correction", "replay"]
+Direction = Literal["higher", "lower"]
+Verdict = Literal["PROMOTE", "REFUSE", "HOLD"]
+Domain = Literal["target", "general"]
+RunState = Literal["requested", "building", "training", "scoring", "decided", "failed", "cancelled"]
+
+ACTIVE_STATES: tuple[RunState, ...] = ("requested", "building", "training", "scoring")
+
+
+def _aware(name: str, moment: datetime | None) -> None:
+    if moment is not None and moment.tzinfo is None:
+        raise ValueError(f"{name} is a naive datetime ({moment!r}): pass an aware one")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxItem:
+    """One accepted Slack event, claimed by one worker. `fence` grows by one with every claim."""
+
+    inbox_id: int
+    event_id: str
+    kind: str  # question | reaction | edit | deletion
+    team: str
+    channel: str
+    ts: str
+    payload: dict[str, Any]
+    received_at: datetime
+    attempts: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What somebody asked, where, and with what context. `messages` is exactly what both models are sent."""
+
+    team: str
+    channel: str
+    thread_ts: str
+    ts: str
+    asker: str
+    text: str
+    messages: tuple[Message, ...]
+    asked_at: datetime
+    source: str = "slack"  # slack | cli
+    language: str | None = None
+
+    def __post_init__(self) -> None:
+        _aware("asked_at", self.asked_at)
+
+    @property
+    def conversation_id(self) -> str:
+        """All questions of one thread: they stay on one side of the holdout line."""
+        return f"{self.team}:{self.channel}:{self.thread_ts}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What one model said, with the proof of who spoke. A failed answer has no text but a reason."""
+
+    role: Role
+    status: AnswerStatus
+    text: str = ""
+    reason: str = ""
+    base_digest: str = ""
+    adapter_digest: str | None = None
+    template_digest: str = ""
+    prompt_digest: str = ""
+    params: dict[str, Any] = field(default_factory=dict)
+    tokens_in: int = 0
+    tokens_out: int = 0
+    ttft_s: float | None = None
+    latency_s: float | None = None
+    answered_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        _aware("answered_at", self.answered_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """One question with both answers. `base` is None while the shadow has not spoken yet."""
+
+    exchange_id: int
+    question: Question
+    tuned: Answer | None
+    base: Answer | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostedMessage:
+    """One Slack message that carries (a part of) an exchange's answer. `ts` is None before Slack confirmed it."""
+
+    message_id: int
+    exchange_id: int
+    part: int
+    team: str
+    channel: str
+    ts: str | None
+    state: str  # intended | posted | final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatingEvent:
+    """One add or removal of a verdict on one message. Append-only; the fold of them is the rating."""
+
+    event_id: str
+    team: str
+    channel: str
+    ts: str
+    user: str
+    reaction: str  # as Slack sent it, skin tone included; "feedback:up" for buttons
+    sign: int  # +1, -1; 0 for an emoji outside the map
+    action: Literal["add", "remove"]
+    event_ts: str
+    role: RaterRole
+    source: str = "reaction"  # reaction | button
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rating:
+    """A person's verdict that stands now."""
+
+    exchange_id: int
+    user: str
+    role: RaterRole
+    reaction: str
+    sign: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """One imported question with its approved (or not) answer. `digest` names the content."""
+
+    ticket_id: str
+    conversation_id: str
+    question: str
+    answer: str
+    category: str = ""
+    language: str = ""
+    approved: bool = True
+    created_at: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """One row that training may see: messages up to the question, the answer to learn, and its lineage."""
+
+    lesson_id: str
+    source: Source
+    conversation_id: str
+    messages: tuple[Message, ...]
+    answer: str
+    category: str = ""
+    language: str = ""
+    author: str = ""
+
+    @property
+    def question(self) -> str:
+        return self.messages[-1]["content"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Training rows and holdout rows, disjoint by conversation. `digest` names the bytes of its files."""
+
+    digest: str
+    train: tuple[Lesson, ...]
+    holdout: tuple[Lesson, ...]
+    manifest: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """LoRA weights on disk and where they came from. `digest` names config and weights."""
+
+    digest: str
+    base_digest: str
+    dataset_digest: str
+    path: str
+    recipe: dict[str, Any]
+    run_id: int | None
+    stats: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemScore:
+    """One item's number. `cluster` groups items that are not independent (conversation, passage, subject)."""
+
+    item_id: str
+    cluster: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A measured number of one benchmark for one answerer, with its items.
+
+    `value` is the mean of the items (or the corpus number where a metric is no mean; then the items are what is
+    paired). `stderr` is that of `value`. `chance` is what guessing gives, None where guessing means nothing.
+    `key` is the digest of (base, adapter, template, task, generation): equal keys mean the same measurement.
+    """
+
+    key: str
+    benchmark: str
+    metric: str  # acc | p_correct | bits_per_byte | rouge_l | bleu | f1 | pass | …
+    domain: Domain
+    direction: Direction
+    unit: str  # share | bits/byte | points
+    value: float
+    stderr: float
+    n: int
+    items: tuple[ItemScore, ...]
+    chance: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scorecard:
+    """All scores of one answerer: base (adapter_digest None), champion or candidate."""
+
+    base_digest: str
+    adapter_digest: str | None
+    suite_digest: str
+    scores: tuple[Score, ...]
+
+    def get(self, benchmark: str, metric: str) -> Score | None:
+        found = (s for s in self.scores if s.benchmark == benchmark and s.metric == metric)
+        return next(found, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One benchmark, candidate against a reference, paired per item. Positive `gain` is better, whatever the metric.
+
+    `low`, `high`: the interval at `confidence`. `margin`: the largest loss that is tolerated (0 for a target
+    that must gain). `state` says what the interval proves against the margin.
+    """
+
+    benchmark: str
+    metric: str
+    domain: Domain
+    against: str  # base | champion
+    reference: float
+    candidate: float
+    gain: float
+    low: float
+    high: float
+    margin: float
+    n: int
+    unit: str
+    confidence: float
+    gates: bool  # False: shown, but decides nothing (at chance, advisory)
+    state: Literal["gain", "kept", "undecided", "lost", "unknown"]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The gate's outcome with its reasons and everything that it was computed from."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
+    base_digest: str
+    champion_digest: str | None
+    candidate_digest: str
+    policy: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promotion:
+    """One change of champion. `adapter_digest` None means: the base alone serves. The last row is the truth."""
+
+    promotion_id: int
+    kind: Literal["promote", "rollback"]
+    adapter_digest: str | None
+    base_digest: str
+    decision_id: int | None
+    actor: str
+    reason: str
+    at: datetime
+    version: int  # what people call it: v1, v2 …; a rollback shows the version that it went back to
+    confirmed: str = ""  # "" until the engine's canary ran; then "ok" or the reason of its refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One pass of the cycle, as its row stands."""
+
+    run_id: int
+    state: RunState
+    reason: str  # command | cron | lessons | cli
+    requested_by: str
+    requested_at: datetime
+    overrides: dict[str, Any]
+    channel: str | None
+    message_ts: str | None
+    dataset_digest: str | None
+    adapter_digest: str | None
+    decision_id: int | None
+    progress: dict[str, Any]
+    error: str
+    cancel_requested: bool
+    fence: int
+    started_at: datetime | None
+    finished_at: datetime | None

@@ -1,0 +1,124 @@
+"""All settings, read once by the composition root from the environment and `.env`.
+
+`.env.example`, these fields and the README's table are held equal by tests/test_docs.py.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from storage.errors import ConfigurationError
+
+SYSTEM_PROMPT = (
+    "You are the support assistant of the team in this Slack workspace. Answer the customer's question "
+    "directly, in the customer's language, in a few sentences."
+)
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """One immutable value for the whole process. Unknown variables of the environment are ignored."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    # Slack
+    slack_bot_token: SecretStr = Field(SecretStr(""), description="bot token, starts with xoxb-")
+    slack_app_token: SecretStr = Field(SecretStr(""), description="app-level token for Socket Mode, starts with xapp-")
+    slack_signing_secret: SecretStr = Field(SecretStr(""), description="signing secret, needed in http mode")
+    slack_api_url: str = Field("https://slack.com/api/", description="Web API address; the local workspace is another")
+    slack_mode: Literal["socket", "http"] = Field("socket", description="how events arrive: socket or http")
+    http_port: int = Field(3000, ge=1, le=65535, description="port of the bot in http mode")
+    admins: Names = Field((), description="user ids (U…) and usergroup ids (S…) who may retrain, promote and roll back")
+    agents: Names = Field((), description="user ids and usergroup ids whose ratings count as lessons")
+    ops_channel: str = Field("", description="channel id for reports of scheduled runs; empty: none are posted")
+    emoji_up: Names = Field(("+1", "white_check_mark", "heart"), description="reactions that mean a good answer")
+    emoji_down: Names = Field(("-1", "x"), description="reactions that mean a bad answer")
+
+    # Data
+    data_dir: Path = Field(Path("var"), description="folder of the ledger, weights, datasets and reports")
+    learn_from_slack: bool = Field(False, description="let rated Slack answers and corrections become lessons")
+    system_prompt: str = Field(SYSTEM_PROMPT, description="first message of every prompt, in serving, training, scoring")
+
+    # Model
+    base_model: str = Field("embedded", description="embedded (SmolLM2-135M-Instruct), a folder, or a hub name")
+    engine_url: str = Field("http://127.0.0.1:8601/v1", description="OpenAI-compatible server that speaks base and tuned")
+    engine_key: SecretStr = Field(SecretStr(""), description="API key of that server, if it wants one")
+    max_new_tokens: int = Field(160, ge=8, le=4096, description="longest answer, in tokens")
+    answer_deadline_s: float = Field(120.0, gt=0, description="seconds until a question gets an honest failure note")
+    answer_workers: int = Field(2, ge=1, le=32, description="questions that the bot works on at once")
+
+    # Training
+    lora_rank: int = Field(16, description="LoRA rank")
+    learning_rate: float | None = Field(None, description="LoRA learning rate; empty: chosen by the model's width")
+    epochs: float = Field(2.0, description="passes over the training rows")
+    batch_size: int = Field(16, description="rows of one optimiser step")
+    max_tokens: int = Field(512, description="longest training row, in tokens")
+    replay_share: float = Field(0.1, description="share of general rows mixed into training")
+    seed: int = Field(17, description="seed of sampling, shuffling and initialisation")
+    min_lessons: int = Field(40, ge=1, description="fewest training rows that a run accepts")
+
+    # Evaluation
+    suite_items: int = Field(60, ge=8, description="items drawn from each general benchmark")
+    target_items: int = Field(64, ge=8, description="holdout rows that are scored")
+    target_generations: int = Field(32, ge=4, description="holdout rows that are answered in full for ROUGE and BLEU")
+    general_tasks: Names = Field(
+        ("arc_easy", "piqa", "sciq", "hellaswag"), description="multiple-choice benchmarks; any lm-eval task name works"
+    )
+    margin_points: float = Field(7.5, gt=0, description="largest tolerated loss on a benchmark in per cent points")
+    margin_bits: float = Field(2.0, gt=0, description="largest tolerated rise of bits per byte, in per cent of base")
+
+    # The clock
+    retrain_cron: str = Field("0 3 * * 1", description="crontab of scheduled runs in UTC; empty: none")
+    retrain_after_lessons: int = Field(50, ge=0, description="start a run after so many new lessons; 0: never")
+    auto_promote: bool = Field(True, description="let a PROMOTE decision go live without an admin's word")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
+
+    @field_validator("admins", "agents", "emoji_up", "emoji_down", "general_tasks", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip().strip(":") for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("learning_rate", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+    @property
+    def ledger_path(self) -> Path:
+        return self.data_dir / "evenkeel.db"
+
+    @property
+    def weights_dir(self) -> Path:
+        """base/ (converted base models), adapters/<digest>/, checkpoints/<run>/."""
+        return self.data_dir / "weights"
+
+    @property
+    def datasets_dir(self) -> Path:
+        return self.data_dir / "datasets"
+
+    @property
+    def reports_dir(self) -> Path:
+        return self.data_dir / "reports"
+
+    @property
+    def suite_dir(self) -> Path:
+        """Where `evenkeel suite fetch` puts the real benchmarks."""
+        return self.data_dir / "suite"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from overrides, then environment, then `.env`, then defaults.
+
+    Raises ConfigurationError that lists every faulty variable at once, with the value's type but never a secret.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        faults = [f"  {'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        lines = "\n".join(faults)
+        raise ConfigurationError(f"Settings that cannot be used:\n{lines}\nNext: compare with .env.example.") from None

@@ -1,0 +1,105 @@
+"""Bases and adapters on disk: content names, whole-or-nothing writes, checks before anything is loaded.
+
+Layout: weights/base/<name>/ (safetensors folder), weights/adapters/<digest>/ (adapter_config.json,
+adapter_model.safetensors, manifest.json, COMPLETE). Knows file names and digests, not tensors.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from storage.digests import digest_of, digest_of_file, short
+from storage.errors import WeightsError
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+MANIFEST = "manifest.json"
+COMPLETE = "COMPLETE"
+BASE_PATTERNS = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json",
+                 "vocab.json", "merges.txt", "chat_template*")
+
+
+def base_digest(folder: Path) -> str:
+    """Digest over the names and bytes of a base folder's weights, config, tokenizer and template.
+
+    Costs one read of the weights; callers keep it. Raises WeightsError when the folder has no safetensors.
+    """
+    names = sorted({path.name for pattern in BASE_PATTERNS for path in folder.glob(pattern) if path.is_file()})
+    if not any(name.endswith(".safetensors") for name in names):
+        raise WeightsError(f"{folder} holds no *.safetensors: not a base model. Next: evenkeel doctor.")
+    return digest_of([[name, digest_of_file(folder / name)] for name in names])
+
+
+def adapter_digest(folder: Path) -> str:
+    """Digest over an adapter's config and weights. Raises WeightsError naming the file that is missing."""
+    for name in ADAPTER_FILES:
+        if not (folder / name).is_file() or (folder / name).is_symlink():
+            raise WeightsError(f"adapter {folder.name}: {name} is missing or a link. Next: train again or roll back.")
+    return digest_of([[name, digest_of_file(folder / name)] for name in ADAPTER_FILES])
+
+
+def adapter_path(weights_dir: Path, digest: str) -> Path:
+    return weights_dir / "adapters" / digest
+
+
+def verify_adapter(folder: Path, *, base: str) -> dict[str, Any]:
+    """The manifest of a whole adapter that was trained on `base`, its bytes re-hashed.
+
+    Raises WeightsError: unfinished, changed on disk, or made for another base.
+    """
+    if not (folder / COMPLETE).is_file():
+        raise WeightsError(f"adapter {short(folder.name)} has no {COMPLETE} marker: unfinished or foreign.")
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"adapter {short(folder.name)}: {MANIFEST} cannot be read ({error}).") from None
+    if not isinstance(manifest, dict):
+        raise WeightsError(f"adapter {short(folder.name)}: {MANIFEST} is no JSON object.")
+    found = adapter_digest(folder)
+    if found != manifest.get("digest") or found != folder.name:
+        raise WeightsError(f"adapter {short(folder.name)} was changed on disk: its bytes give {short(found)}.")
+    if manifest.get("base_digest") != base:
+        raise WeightsError(
+            f"adapter {short(folder.name)} was trained on base {short(manifest.get('base_digest'))}, "
+            f"this base is {short(base)}. Next: retrain on this base."
+        )
+    return manifest
+
+
+def keep_adapter(weights_dir: Path, write: Callable[[Path], None], manifest: dict[str, Any]) -> tuple[str, Path]:
+    """Write an adapter beside the others under its digest, whole or not at all.
+
+    `write(folder)` puts the two adapter files into an empty folder. The manifest gains "digest".
+    Source: write, fsync, rename; a folder without COMPLETE is never loaded.
+    """
+    root = weights_dir / "adapters"
+    root.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=root))
+    try:
+        write(draft)
+        for extra in [p for p in draft.iterdir() if p.name not in ADAPTER_FILES]:
+            extra.unlink()
+        digest = adapter_digest(draft)
+        (draft / MANIFEST).write_text(json.dumps({**manifest, "digest": digest}, indent=2, sort_keys=True))
+        (draft / COMPLETE).write_text(digest)
+        for path in draft.iterdir():
+            sync(path)
+        target = root / digest
+        if not target.exists():
+            os.replace(draft, target)
+            sync(root)
+        return digest, target
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """fsync a file or a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

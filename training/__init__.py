@@ -1,0 +1,1 @@
+"""Tickets and ratings in, adapter out; the cycle, the clock, the worker."""
