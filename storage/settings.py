@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     emoji_down: Names = Field(("-1", "x"), description="reactions that mean a bad answer")
 
     # Data
-    data_dir: Path = Field(Path("var"), description="folder of the ledger, weights, datasets and reports")
+    data_dir: Path = Field(Path("var"), description="folder of the ledger, adapters, datasets and reports")
+    cache_dir: Path = Field(Path("var/cache"), description="folder of fetched base models and benchmarks")
     learn_from_slack: bool = Field(False, description="let rated Slack answers and corrections become lessons")
     system_prompt: str = Field(SYSTEM_PROMPT, description="first message of every prompt, in serving, training, scoring")
 
@@ -94,7 +95,7 @@ class Settings(BaseSettings):
 
     @property
     def weights_dir(self) -> Path:
-        """base/ (converted base models), adapters/<digest>/, checkpoints/<run>/."""
+        """adapters/<digest>/ and checkpoints/<run>/."""
         return self.data_dir / "weights"
 
     @property
@@ -108,7 +109,12 @@ class Settings(BaseSettings):
     @property
     def suite_dir(self) -> Path:
         """Where `evenkeel suite fetch` puts the real benchmarks."""
-        return self.data_dir / "suite"
+        return self.cache_dir / "suite"
+
+    @property
+    def base_dir(self) -> Path:
+        """Fetched and converted base models, one folder each."""
+        return self.cache_dir / "base"
 
 
 def load_settings(**overrides: Any) -> Settings:

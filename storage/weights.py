@@ -1,6 +1,6 @@
 """Bases and adapters on disk: content names, whole-or-nothing writes, checks before anything is loaded.
 
-Layout: weights/base/<name>/ (safetensors folder), weights/adapters/<digest>/ (adapter_config.json,
+Layout: cache/base/<name>/ (safetensors folder), weights/adapters/<digest>/ (adapter_config.json,
 adapter_model.safetensors, manifest.json, COMPLETE). Knows file names and digests, not tensors.
 """
 

@@ -1,0 +1,30 @@
+# Two commands matter: make demo, make test. Both make the environment when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check install acceptance screenshots clean
+
+demo: $(STAMP)
+	$(BIN)/evenkeel demo
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Evenkeel needs Python 3.11 or newer; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+# The fast part: style, types, import rules, every test that needs no model.
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q -m "not model" --timeout 120
+
+# Everything: the fast part, then the whole loop on the real model.
+test: check
+	$(BIN)/pytest -q -m model
