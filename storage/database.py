@@ -110,7 +110,9 @@ def create_private(path: Path) -> None:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         os.close(handle)
     except OSError as error:
-        raise LedgerError(f"the ledger {path} cannot be opened for writing: {error.strerror}. Next: set DATA_DIR to a folder that you own.") from None
+        raise LedgerError(
+            f"the ledger {path} cannot be opened for writing: {error.strerror}. Next: set DATA_DIR to a folder that you own."
+        ) from None
 
 
 def claim_file(connection: sqlite3.Connection, path: Path) -> None:

@@ -22,7 +22,17 @@ from storage.settings import Settings
 from storage.weights import adapter_path, verify_adapter
 
 FREE_BYTES_WANTED = 3 * 2**30
-PACKAGES = ("slack_bolt", "openai", "transformers", "torch", "peft", "sqlite_utils", "rouge_score", "apscheduler", "lm_eval")
+PACKAGES = (
+    "slack_bolt",
+    "openai",
+    "transformers",
+    "torch",
+    "peft",
+    "sqlite_utils",
+    "rouge_score",
+    "apscheduler",
+    "lm_eval",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +47,28 @@ class Check:
 
 def examine(settings: Settings) -> tuple[Check, ...]:
     """All checks, in the order in which a newcomer would fix them."""
-    return (python(), packages(), disk(settings), *tokens(settings), slack(settings), *ledger(settings), engine(settings),
-            suite(settings), consent(settings))
+    return (
+        python(),
+        packages(),
+        disk(settings),
+        *tokens(settings),
+        slack(settings),
+        *ledger(settings),
+        engine(settings),
+        suite(settings),
+        consent(settings),
+    )
 
 
 def python() -> Check:
-    journal = "WAL" if wal_is_safe(sqlite3.sqlite_version_info) else "rollback journal: this SQLite's WAL can lose commits"
-    return Check(what="Python and SQLite", state="ok",
-                 found=f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version} ({journal})")
+    journal = (
+        "WAL" if wal_is_safe(sqlite3.sqlite_version_info) else "rollback journal: this SQLite's WAL can lose commits"
+    )
+    return Check(
+        what="Python and SQLite",
+        state="ok",
+        found=f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version} ({journal})",
+    )
 
 
 def packages() -> Check:
@@ -55,11 +79,17 @@ def packages() -> Check:
 
 
 def disk(settings: Settings) -> Check:
-    folder = next(path for path in (settings.data_dir.absolute(), *settings.data_dir.absolute().parents) if path.exists())
+    folder = next(
+        path for path in (settings.data_dir.absolute(), *settings.data_dir.absolute().parents) if path.exists()
+    )
     free = shutil.disk_usage(folder).free
     enough = free > FREE_BYTES_WANTED
-    return Check(what="disk", state="ok" if enough else "warn", found=f"{free / 2**30:.1f} GB free at {folder}",
-                 next_step="" if enough else "free some space: bases, checkpoints and reports want 3 GB")
+    return Check(
+        what="disk",
+        state="ok" if enough else "warn",
+        found=f"{free / 2**30:.1f} GB free at {folder}",
+        next_step="" if enough else "free some space: bases, checkpoints and reports want 3 GB",
+    )
 
 
 def tokens(settings: Settings) -> Iterator[Check]:
@@ -69,25 +99,50 @@ def tokens(settings: Settings) -> Iterator[Check]:
         value = secret.get_secret_value()
         good = value.startswith(prefix) and value == value.strip().strip("\"'")
         found = "set" if good else ("empty" if not value else f"does not start with {prefix}, or has quotes or spaces")
-        yield Check(what=name, state="ok" if good else "fail", found=found,
-                    next_step="" if good else f"put the {prefix}… token of your Slack app into .env (make demo needs none)")
+        yield Check(
+            what=name,
+            state="ok" if good else "fail",
+            found=found,
+            next_step="" if good else f"put the {prefix}… token of your Slack app into .env (make demo needs none)",
+        )
     if settings.slack_mode == "http" and not settings.slack_signing_secret.get_secret_value():
-        yield Check(what="SLACK_SIGNING_SECRET", state="fail", found="empty", next_step="copy it from the app's Basic Information page")
+        yield Check(
+            what="SLACK_SIGNING_SECRET",
+            state="fail",
+            found="empty",
+            next_step="copy it from the app's Basic Information page",
+        )
     if not settings.admins:
-        yield Check(what="ADMINS", state="warn", found="empty: nobody can retrain from Slack", next_step="set user or usergroup ids")
+        yield Check(
+            what="ADMINS",
+            state="warn",
+            found="empty: nobody can retrain from Slack",
+            next_step="set user or usergroup ids",
+        )
 
 
 def slack(settings: Settings) -> Check:
     token = settings.slack_bot_token.get_secret_value()
     if not token:
         return Check(what="Slack", state="warn", found="not asked: no token", next_step="see SLACK_BOT_TOKEN above")
-    request = urllib.request.Request(settings.slack_api_url.rstrip("/") + "/auth.test", method="POST",
-                                     headers={"Authorization": f"Bearer {token}"})
+    request = urllib.request.Request(
+        settings.slack_api_url.rstrip("/") + "/auth.test", method="POST", headers={"Authorization": f"Bearer {token}"}
+    )
     reply = _json(request)
     if reply is None:
-        return Check(what="Slack", state="fail", found=f"no answer at {settings.slack_api_url}", next_step="check SLACK_API_URL and the network")
+        return Check(
+            what="Slack",
+            state="fail",
+            found=f"no answer at {settings.slack_api_url}",
+            next_step="check SLACK_API_URL and the network",
+        )
     if not reply.get("ok"):
-        return Check(what="Slack", state="fail", found=f"auth.test says {reply.get('error')}", next_step="reinstall the app and copy its token")
+        return Check(
+            what="Slack",
+            state="fail",
+            found=f"auth.test says {reply.get('error')}",
+            next_step="reinstall the app and copy its token",
+        )
     return Check(what="Slack", state="ok", found=f"{reply.get('user')} in {reply.get('team')}")
 
 
@@ -95,16 +150,26 @@ def ledger(settings: Settings) -> Iterator[Check]:
     try:
         found = Ledger(settings.ledger_path)
     except EvenkeelError as error:
-        yield Check(what="ledger", state="fail", found=str(error), next_step="restore a copy made by evenkeel db backup")
+        yield Check(
+            what="ledger", state="fail", found=str(error), next_step="restore a copy made by evenkeel db backup"
+        )
         return
     try:
         faults = found.verify()
-        yield Check(what="ledger", state="fail" if faults else "ok", found="; ".join(faults[:3]) or f"{found.path} is sound",
-                    next_step="evenkeel db verify" if faults else "")
+        yield Check(
+            what="ledger",
+            state="fail" if faults else "ok",
+            found="; ".join(faults[:3]) or f"{found.path} is sound",
+            next_step="evenkeel db verify" if faults else "",
+        )
         covered, answered = found.exchanges.shadow_coverage()
         low = answered >= 20 and covered < 0.95 * answered
-        yield Check(what="shadow coverage", state="warn" if low else "ok", found=f"{covered} of {answered} answers have the base's beside them",
-                    next_step="look for reasons in the answers table" if low else "")
+        yield Check(
+            what="shadow coverage",
+            state="warn" if low else "ok",
+            found=f"{covered} of {answered} answers have the base's beside them",
+            next_step="look for reasons in the answers table" if low else "",
+        )
         yield champion(settings, found)
     finally:
         found.close()
@@ -119,26 +184,50 @@ def champion(settings: Settings, found: Ledger) -> Check:
     except EvenkeelError as error:
         return Check(what="champion", state="fail", found=str(error), next_step="evenkeel rollback")
     if serving.confirmed not in ("", "ok"):
-        return Check(what="champion", state="fail", found=f"the engine refused v{serving.version}: {serving.confirmed}", next_step="evenkeel rollback")
-    return Check(what="champion", state="ok", found=f"v{serving.version}, adapter {short(serving.adapter_digest)}, bytes verified")
+        return Check(
+            what="champion",
+            state="fail",
+            found=f"the engine refused v{serving.version}: {serving.confirmed}",
+            next_step="evenkeel rollback",
+        )
+    return Check(
+        what="champion",
+        state="ok",
+        found=f"v{serving.version}, adapter {short(serving.adapter_digest)}, bytes verified",
+    )
 
 
 def engine(settings: Settings) -> Check:
     health = _json(urllib.request.Request(settings.engine_url.removesuffix("/v1") + "/healthz"))
     if health is None:
-        return Check(what="engine", state="warn", found=f"no answer at {settings.engine_url}", next_step="evenkeel engine")
-    return Check(what="engine", state="ok", found=f"{health.get('status')} on {health.get('device')}, base {short(str(health.get('base_digest')))}")
+        return Check(
+            what="engine", state="warn", found=f"no answer at {settings.engine_url}", next_step="evenkeel engine"
+        )
+    return Check(
+        what="engine",
+        state="ok",
+        found=f"{health.get('status')} on {health.get('device')}, base {short(str(health.get('base_digest')))}",
+    )
 
 
 def suite(settings: Settings) -> Check:
     there = settings.suite_dir.is_dir() and any(settings.suite_dir.iterdir())
-    return Check(what="real benchmarks", state="ok" if there else "warn", found=str(settings.suite_dir) if there else "not fetched",
-                 next_step="" if there else "evenkeel suite fetch")
+    return Check(
+        what="real benchmarks",
+        state="ok" if there else "warn",
+        found=str(settings.suite_dir) if there else "not fetched",
+        next_step="" if there else "evenkeel suite fetch",
+    )
 
 
 def consent(settings: Settings) -> Check:
-    return Check(what="LEARN_FROM_SLACK", state="ok", found="on: rated Slack answers become lessons" if settings.learn_from_slack
-                 else "off: only imported tickets become lessons")
+    return Check(
+        what="LEARN_FROM_SLACK",
+        state="ok",
+        found="on: rated Slack answers become lessons"
+        if settings.learn_from_slack
+        else "off: only imported tickets become lessons",
+    )
 
 
 def _json(request: urllib.request.Request) -> dict[str, Any] | None:

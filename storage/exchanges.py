@@ -23,8 +23,18 @@ class Exchanges:
             db.execute(
                 "INSERT OR IGNORE INTO exchanges(team, channel, thread_ts, ts, asker, text, messages, language, source, asked_at)"
                 " VALUES (?,?,?,?,?,?,?,?,?,?)",
-                (question.team, question.channel, question.thread_ts, question.ts, question.asker, question.text,
-                 json.dumps(question.messages), question.language, question.source, to_text(question.asked_at)),
+                (
+                    question.team,
+                    question.channel,
+                    question.thread_ts,
+                    question.ts,
+                    question.asker,
+                    question.text,
+                    json.dumps(question.messages),
+                    question.language,
+                    question.source,
+                    to_text(question.asked_at),
+                ),
             )
             found = db.execute(
                 "SELECT exchange_id FROM exchanges WHERE team=? AND channel=? AND ts=?",
@@ -39,10 +49,23 @@ class Exchanges:
                 "INSERT OR IGNORE INTO answers(exchange_id, role, status, text, reason, base_digest, adapter_digest,"
                 " template_digest, prompt_digest, params, tokens_in, tokens_out, ttft_s, latency_s, answered_at)"
                 " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                (exchange_id, answer.role, answer.status, answer.text, answer.reason, answer.base_digest,
-                 answer.adapter_digest, answer.template_digest, answer.prompt_digest, json.dumps(answer.params),
-                 answer.tokens_in, answer.tokens_out, answer.ttft_s, answer.latency_s,
-                 to_text(answer.answered_at or self._clock())),
+                (
+                    exchange_id,
+                    answer.role,
+                    answer.status,
+                    answer.text,
+                    answer.reason,
+                    answer.base_digest,
+                    answer.adapter_digest,
+                    answer.template_digest,
+                    answer.prompt_digest,
+                    json.dumps(answer.params),
+                    answer.tokens_in,
+                    answer.tokens_out,
+                    answer.ttft_s,
+                    answer.latency_s,
+                    to_text(answer.answered_at or self._clock()),
+                ),
             )
             return cursor.rowcount == 1
 
@@ -75,11 +98,17 @@ class Exchanges:
 
     def history(self, team: str, channel: str, thread_ts: str, *, before_ts: str, turns: int) -> tuple[Message, ...]:
         """The last `turns` questions and tuned answers of a thread, oldest first, as messages."""
-        rows = list(self._connections.db.query(
-            "SELECT e.text AS question, a.text AS answer FROM exchanges e JOIN answers a USING (exchange_id)"
-            " WHERE e.team=? AND e.channel=? AND e.thread_ts=? AND e.ts < ? AND a.role='tuned' AND a.status='ok'"
-            " ORDER BY e.ts DESC LIMIT ?", (team, channel, thread_ts, before_ts, turns)))
-        pairs = [({"role": "user", "content": r["question"]}, {"role": "assistant", "content": r["answer"]}) for r in rows]
+        rows = list(
+            self._connections.db.query(
+                "SELECT e.text AS question, a.text AS answer FROM exchanges e JOIN answers a USING (exchange_id)"
+                " WHERE e.team=? AND e.channel=? AND e.thread_ts=? AND e.ts < ? AND a.role='tuned' AND a.status='ok'"
+                " ORDER BY e.ts DESC LIMIT ?",
+                (team, channel, thread_ts, before_ts, turns),
+            )
+        )
+        pairs = [
+            ({"role": "user", "content": r["question"]}, {"role": "assistant", "content": r["answer"]}) for r in rows
+        ]
         return tuple(message for pair in reversed(pairs) for message in pair)
 
     def awaiting_shadow(self, *, max_age_s: float, limit: int = 1) -> tuple[Exchange, ...]:
@@ -96,14 +125,17 @@ class Exchanges:
         rows = self._connections.db.query(
             f"SELECT e.* FROM exchanges e WHERE e.state <> 'open' AND {condition} AND NOT EXISTS"
             " (SELECT 1 FROM answers a WHERE a.exchange_id = e.exchange_id AND a.role = 'base')"
-            " ORDER BY e.exchange_id LIMIT ?", (since, limit))
+            " ORDER BY e.exchange_id LIMIT ?",
+            (since, limit),
+        )
         return tuple(self._exchange(row) for row in list(rows))
 
     def shadow_coverage(self) -> tuple[int, int]:
         """(exchanges with an ok base answer, closed exchanges with an ok tuned answer)."""
         row = self._connections.db.execute(
             "SELECT count(b.answer_id), count(*) FROM answers t LEFT JOIN answers b ON b.exchange_id = t.exchange_id"
-            " AND b.role='base' AND b.status='ok' WHERE t.role='tuned' AND t.status='ok'").fetchone()
+            " AND b.role='base' AND b.status='ok' WHERE t.role='tuned' AND t.status='ok'"
+        ).fetchone()
         return int(row[0]), int(row[1])
 
     # The Slack messages of an answer
@@ -113,13 +145,16 @@ class Exchanges:
         with self._connections.write() as db:
             db.execute(
                 "INSERT OR IGNORE INTO messages(exchange_id, part, team, channel, state) VALUES (?,?,?,?,'intended')",
-                (exchange_id, part, team, channel))
+                (exchange_id, part, team, channel),
+            )
             row = next(db.query("SELECT * FROM messages WHERE exchange_id=? AND part=?", (exchange_id, part)))
         return PostedMessage(**row)
 
     def message_posted(self, message_id: int, ts: str) -> None:
         with self._connections.write() as db:
-            db.execute("UPDATE messages SET ts=?, state='posted' WHERE message_id=? AND state='intended'", (ts, message_id))
+            db.execute(
+                "UPDATE messages SET ts=?, state='posted' WHERE message_id=? AND state='intended'", (ts, message_id)
+            )
 
     def message_final(self, message_id: int) -> None:
         with self._connections.write() as db:
@@ -130,23 +165,48 @@ class Exchanges:
         return tuple(PostedMessage(**row) for row in rows)
 
     def _exchange(self, row: dict[str, Any]) -> Exchange:
-        answers = {r["role"]: _answer(r) for r in self._connections.db.query(
-            "SELECT * FROM answers WHERE exchange_id=?", (row["exchange_id"],))}
-        return Exchange(exchange_id=row["exchange_id"], question=_question(row),
-                        tuned=answers.get("tuned"), base=answers.get("base"))
+        answers = {
+            r["role"]: _answer(r)
+            for r in self._connections.db.query("SELECT * FROM answers WHERE exchange_id=?", (row["exchange_id"],))
+        }
+        return Exchange(
+            exchange_id=row["exchange_id"],
+            question=_question(row),
+            tuned=answers.get("tuned"),
+            base=answers.get("base"),
+        )
 
 
 def _question(row: dict[str, Any]) -> Question:
     messages: Sequence[Message] = json.loads(row["messages"])
     return Question(
-        team=row["team"], channel=row["channel"], thread_ts=row["thread_ts"], ts=row["ts"], asker=row["asker"],
-        text=row["text"], messages=tuple(messages), asked_at=from_text(row["asked_at"]), source=row["source"],
-        language=row["language"])
+        team=row["team"],
+        channel=row["channel"],
+        thread_ts=row["thread_ts"],
+        ts=row["ts"],
+        asker=row["asker"],
+        text=row["text"],
+        messages=tuple(messages),
+        asked_at=from_text(row["asked_at"]),
+        source=row["source"],
+        language=row["language"],
+    )
 
 
 def _answer(row: dict[str, Any]) -> Answer:
     return Answer(
-        role=row["role"], status=row["status"], text=row["text"], reason=row["reason"], base_digest=row["base_digest"],
-        adapter_digest=row["adapter_digest"], template_digest=row["template_digest"], prompt_digest=row["prompt_digest"],
-        params=json.loads(row["params"]), tokens_in=row["tokens_in"], tokens_out=row["tokens_out"], ttft_s=row["ttft_s"],
-        latency_s=row["latency_s"], answered_at=from_text(row["answered_at"]))
+        role=row["role"],
+        status=row["status"],
+        text=row["text"],
+        reason=row["reason"],
+        base_digest=row["base_digest"],
+        adapter_digest=row["adapter_digest"],
+        template_digest=row["template_digest"],
+        prompt_digest=row["prompt_digest"],
+        params=json.loads(row["params"]),
+        tokens_in=row["tokens_in"],
+        tokens_out=row["tokens_out"],
+        ttft_s=row["ttft_s"],
+        latency_s=row["latency_s"],
+        answered_at=from_text(row["answered_at"]),
+    )

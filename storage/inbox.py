@@ -76,12 +76,21 @@ class Inbox:
 
     def depth(self) -> int:
         """Items that are not finished."""
-        return int(self._connections.db.execute("SELECT count(*) FROM inbox WHERE state IN ('new','leased')").fetchone()[0])
+        return int(
+            self._connections.db.execute("SELECT count(*) FROM inbox WHERE state IN ('new','leased')").fetchone()[0]
+        )
 
 
 def _item(row: dict[str, Any]) -> InboxItem:
     return InboxItem(
-        inbox_id=row["inbox_id"], event_id=row["event_id"], kind=row["kind"], team=row["team"], channel=row["channel"],
-        ts=row["ts"], payload=json.loads(row["payload"]), received_at=from_text(row["received_at"]),
-        attempts=row["attempts"], fence=row["fence"],
+        inbox_id=row["inbox_id"],
+        event_id=row["event_id"],
+        kind=row["kind"],
+        team=row["team"],
+        channel=row["channel"],
+        ts=row["ts"],
+        payload=json.loads(row["payload"]),
+        received_at=from_text(row["received_at"]),
+        attempts=row["attempts"],
+        fence=row["fence"],
     )

@@ -47,8 +47,10 @@ class Ledger:
             with self.connections.write() as db:
                 newer = {step.name for step in migrations.applied(db)} - known
                 if newer:
-                    raise LedgerError(f"{self.path} was written by a newer Evenkeel (steps {sorted(newer)}, this one knows "
-                                      f"{sorted(known)}). Next: update Evenkeel.")
+                    raise LedgerError(
+                        f"{self.path} was written by a newer Evenkeel (steps {sorted(newer)}, this one knows "
+                        f"{sorted(known)}). Next: update Evenkeel."
+                    )
                 migrations.apply(db)
         except sqlite3.DatabaseError as error:
             raise LedgerError(f"{self.path} cannot be used as the ledger: {error}. Next: restore a backup.") from None
@@ -56,20 +58,25 @@ class Ledger:
     def add_report(self, run_id: int, view: Mapping[str, Any], *, html_path: str, png_path: str) -> None:
         """The report card of a run as data, and where its page and picture lie."""
         with self.connections.write() as db:
-            db.execute("INSERT OR REPLACE INTO reports VALUES (?,?,?,?,?)",
-                       (run_id, json.dumps(dict(view)), html_path, png_path, to_text(self.clock())))
+            db.execute(
+                "INSERT OR REPLACE INTO reports VALUES (?,?,?,?,?)",
+                (run_id, json.dumps(dict(view)), html_path, png_path, to_text(self.clock())),
+            )
 
     def report(self, run_id: int) -> dict[str, Any] | None:
         """{"view", "html_path", "png_path"} of a run, or None while it has no report."""
-        row = next(self.connections.db.query(
-            "SELECT view, html_path, png_path FROM reports WHERE run_id=?", (run_id,)), None)
+        row = next(
+            self.connections.db.query("SELECT view, html_path, png_path FROM reports WHERE run_id=?", (run_id,)), None
+        )
         return None if row is None else {**row, "view": json.loads(row["view"])}
 
     def audit(self, actor: str, action: str, detail: Mapping[str, Any]) -> None:
         """Who did what, for ever. Never message text, never a secret."""
         with self.connections.write() as db:
-            db.execute("INSERT INTO audit(at, actor, action, detail) VALUES (?,?,?,?)",
-                       (to_text(self.clock()), actor, action, json.dumps(dict(detail))))
+            db.execute(
+                "INSERT INTO audit(at, actor, action, detail) VALUES (?,?,?,?)",
+                (to_text(self.clock()), actor, action, json.dumps(dict(detail))),
+            )
 
     def audits(self, limit: int = 20) -> tuple[dict[str, Any], ...]:
         rows = self.connections.db.query("SELECT * FROM audit ORDER BY audit_id DESC LIMIT ?", (limit,))
@@ -88,13 +95,24 @@ class Ledger:
         db = self.connections.db
         faults = [f"sqlite: {r[0]}" for r in db.execute("PRAGMA integrity_check").fetchall() if r[0] != "ok"]
         faults += [f"foreign key: {r[0]} row {r[1]}" for r in db.execute("PRAGMA foreign_key_check").fetchall()]
-        return (*faults, *self._ticket_faults(), *self._decision_faults(), *self._answer_faults(), *self._score_faults(),
-                *self._champion_faults())
+        return (
+            *faults,
+            *self._ticket_faults(),
+            *self._decision_faults(),
+            *self._answer_faults(),
+            *self._score_faults(),
+            *self._champion_faults(),
+        )
 
     def _ticket_faults(self) -> list[str]:
-        rows = self.connections.db.query("SELECT content_digest, ticket_id, conversation_id, question, answer FROM tickets")
-        return [f"ticket {r['ticket_id']}: content does not give its digest" for r in rows
-                if digest_of([r["ticket_id"], r["conversation_id"], r["question"], r["answer"]]) != r["content_digest"]]
+        rows = self.connections.db.query(
+            "SELECT content_digest, ticket_id, conversation_id, question, answer FROM tickets"
+        )
+        return [
+            f"ticket {r['ticket_id']}: content does not give its digest"
+            for r in rows
+            if digest_of([r["ticket_id"], r["conversation_id"], r["question"], r["answer"]]) != r["content_digest"]
+        ]
 
     def _decision_faults(self) -> list[str]:
         faults, previous = [], ""
@@ -109,25 +127,33 @@ class Ledger:
     def _answer_faults(self) -> list[str]:
         rows = self.connections.db.query(
             "SELECT e.exchange_id FROM exchanges e WHERE e.state='answered' AND NOT EXISTS"
-            " (SELECT 1 FROM answers a WHERE a.exchange_id=e.exchange_id AND a.role='tuned')")
+            " (SELECT 1 FROM answers a WHERE a.exchange_id=e.exchange_id AND a.role='tuned')"
+        )
         faults = [f"exchange {r['exchange_id']}: answered, but no tuned answer is stored" for r in rows]
         rows = self.connections.db.query(
             "SELECT DISTINCT a.answer_id, a.adapter_digest FROM answers a WHERE a.adapter_digest IS NOT NULL AND NOT EXISTS"
-            " (SELECT 1 FROM adapters d WHERE d.digest=a.adapter_digest)")
+            " (SELECT 1 FROM adapters d WHERE d.digest=a.adapter_digest)"
+        )
         return faults + [f"answer {r['answer_id']}: spoken by an unknown adapter {r['adapter_digest']}" for r in rows]
 
     def _score_faults(self) -> list[str]:
         rows = self.connections.db.query("SELECT key, benchmark, n, items FROM scores")
-        return [f"score {r['benchmark']}: n={r['n']} but {len(json.loads(r['items']))} items" for r in rows
-                if len(json.loads(r["items"])) != r["n"]]
+        return [
+            f"score {r['benchmark']}: n={r['n']} but {len(json.loads(r['items']))} items"
+            for r in rows
+            if len(json.loads(r["items"])) != r["n"]
+        ]
 
     def _champion_faults(self) -> list[str]:
         rows = self.connections.db.query(
             "SELECT p.promotion_id, d.verdict, d.body, p.adapter_digest FROM promotions p JOIN decisions d USING (decision_id)"
-            " WHERE p.kind='promote'")
-        return [f"promotion {r['promotion_id']}: not backed by a PROMOTE decision for this adapter" for r in rows
-                if r["verdict"] != "PROMOTE" or json.loads(r["body"])["candidate_digest"] != r["adapter_digest"]]
+            " WHERE p.kind='promote'"
+        )
+        return [
+            f"promotion {r['promotion_id']}: not backed by a PROMOTE decision for this adapter"
+            for r in rows
+            if r["verdict"] != "PROMOTE" or json.loads(r["body"])["candidate_digest"] != r["adapter_digest"]
+        ]
 
     def close(self) -> None:
         self.connections.close()
-

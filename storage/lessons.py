@@ -19,20 +19,33 @@ class Lessons:
     def __init__(self, connections: Connections, clock: Clock) -> None:
         self._connections, self._clock = connections, clock
 
-    def import_tickets(self, tickets: Iterable[Ticket], *, file: str, file_digest: str, columns: Mapping[str, str],
-                       actor: str) -> tuple[int, int]:
+    def import_tickets(
+        self, tickets: Iterable[Ticket], *, file: str, file_digest: str, columns: Mapping[str, str], actor: str
+    ) -> tuple[int, int]:
         """Store all tickets or none; returns (added, already known). A ticket is known by its content."""
         rows = [(digest_of([t.ticket_id, t.conversation_id, t.question, t.answer]), t) for t in tickets]
         with self._connections.write() as db:
             import_id = db.execute(
                 "INSERT INTO imports(file, file_digest, columns, rows, added, known, actor, at) VALUES (?,?,?,?,0,0,?,?)",
-                (file, file_digest, json.dumps(dict(columns)), len(rows), actor, to_text(self._clock()))).lastrowid
+                (file, file_digest, json.dumps(dict(columns)), len(rows), actor, to_text(self._clock())),
+            ).lastrowid
             added = 0
             for digest, t in rows:
                 added += db.execute(
                     "INSERT OR IGNORE INTO tickets VALUES (?,?,?,?,?,?,?,?,?,?)",
-                    (digest, import_id, t.ticket_id, t.conversation_id, t.question, t.answer, t.category, t.language,
-                     int(t.approved), t.created_at)).rowcount
+                    (
+                        digest,
+                        import_id,
+                        t.ticket_id,
+                        t.conversation_id,
+                        t.question,
+                        t.answer,
+                        t.category,
+                        t.language,
+                        int(t.approved),
+                        t.created_at,
+                    ),
+                ).rowcount
             db.execute("UPDATE imports SET added=?, known=? WHERE import_id=?", (added, len(rows) - added, import_id))
         return added, len(rows) - added
 
@@ -40,15 +53,20 @@ class Lessons:
         """All tickets, approved or not, in the order of their ids."""
         rows = self._connections.db.query(
             "SELECT ticket_id, conversation_id, question, answer, category, language, approved, created_at FROM tickets"
-            " ORDER BY ticket_id, content_digest")
+            " ORDER BY ticket_id, content_digest"
+        )
         return tuple(Ticket(**{**row, "approved": bool(row["approved"])}) for row in rows)
 
     def correct(self, exchange_id: int, *, author: str, role: str, text: str) -> int:
         """Store an answer that a person wrote in place of the bot's; the newest of an agent counts."""
         with self._connections.write() as db:
-            return int(db.execute(
-                "INSERT INTO corrections(exchange_id, author, role, text, at) VALUES (?,?,?,?,?)",
-                (exchange_id, author, role, text, to_text(self._clock()))).lastrowid or 0)
+            return int(
+                db.execute(
+                    "INSERT INTO corrections(exchange_id, author, role, text, at) VALUES (?,?,?,?,?)",
+                    (exchange_id, author, role, text, to_text(self._clock())),
+                ).lastrowid
+                or 0
+            )
 
     def corrections(self) -> tuple[Lesson, ...]:
         """The newest correction of an agent or admin for each exchange."""
@@ -56,7 +74,8 @@ class Lessons:
             "SELECT c.correction_id, c.author, c.text AS answer, e.exchange_id, e.team, e.channel, e.thread_ts, e.messages, e.language"
             f" FROM corrections c JOIN exchanges e USING (exchange_id) WHERE c.role IN {_TRUSTED} AND c.correction_id ="
             f" (SELECT max(n.correction_id) FROM corrections n WHERE n.exchange_id=c.exchange_id AND n.role IN {_TRUSTED})"
-            " ORDER BY c.correction_id")
+            " ORDER BY c.correction_id"
+        )
         return tuple(_lesson(row, "correction", f"correction-{row['correction_id']}") for row in rows)
 
     def liked(self) -> tuple[Lesson, ...]:
@@ -66,7 +85,8 @@ class Lessons:
             " FROM exchanges e JOIN answers a ON a.exchange_id=e.exchange_id AND a.role='tuned' AND a.status='ok'"
             f" JOIN ratings r ON r.exchange_id=e.exchange_id AND r.role IN {_TRUSTED}"
             f" WHERE NOT EXISTS (SELECT 1 FROM corrections c WHERE c.exchange_id=e.exchange_id AND c.role IN {_TRUSTED})"
-            " GROUP BY e.exchange_id HAVING min(r.sign) = 1 ORDER BY e.exchange_id")
+            " GROUP BY e.exchange_id HAVING min(r.sign) = 1 ORDER BY e.exchange_id"
+        )
         return tuple(_lesson(row, "rating", f"exchange-{row['exchange_id']}") for row in rows)
 
     def count_since_last_run(self) -> int:
@@ -76,13 +96,16 @@ class Lessons:
             " SELECT (SELECT count(*) FROM tickets JOIN imports USING (import_id), last WHERE approved AND imports.at > last.at)"
             f" + (SELECT count(*) FROM corrections, last WHERE role IN {_TRUSTED} AND corrections.at > last.at)"
             f" + (SELECT count(DISTINCT exchange_id) FROM ratings, last WHERE role IN {_TRUSTED} AND sign = 1 AND"
-            " exchange_id IN (SELECT exchange_id FROM exchanges WHERE asked_at > last.at))").fetchone()
+            " exchange_id IN (SELECT exchange_id FROM exchanges WHERE asked_at > last.at))"
+        ).fetchone()
         return int(row[0])
 
     def add_dataset(self, digest: str, path: str, manifest: Mapping[str, Any]) -> None:
         with self._connections.write() as db:
-            db.execute("INSERT OR IGNORE INTO datasets VALUES (?,?,?,?)",
-                       (digest, path, json.dumps(manifest), to_text(self._clock())))
+            db.execute(
+                "INSERT OR IGNORE INTO datasets VALUES (?,?,?,?)",
+                (digest, path, json.dumps(manifest), to_text(self._clock())),
+            )
 
     def dataset_manifest(self, digest: str) -> dict[str, Any] | None:
         found = self._connections.db.execute("SELECT manifest FROM datasets WHERE digest=?", (digest,)).fetchone()
@@ -90,9 +113,19 @@ class Lessons:
 
     def add_adapter(self, adapter: Adapter) -> None:
         with self._connections.write() as db:
-            db.execute("INSERT OR IGNORE INTO adapters VALUES (?,?,?,?,?,?,?,?)",
-                       (adapter.digest, adapter.base_digest, adapter.dataset_digest, adapter.path,
-                        json.dumps(adapter.recipe), adapter.run_id, json.dumps(adapter.stats), to_text(adapter.created_at)))
+            db.execute(
+                "INSERT OR IGNORE INTO adapters VALUES (?,?,?,?,?,?,?,?)",
+                (
+                    adapter.digest,
+                    adapter.base_digest,
+                    adapter.dataset_digest,
+                    adapter.path,
+                    json.dumps(adapter.recipe),
+                    adapter.run_id,
+                    json.dumps(adapter.stats),
+                    to_text(adapter.created_at),
+                ),
+            )
 
     def adapter(self, digest: str) -> Adapter | None:
         row = next(self._connections.db.query("SELECT * FROM adapters WHERE digest=?", (digest,)), None)
@@ -103,12 +136,24 @@ class Lessons:
 
 
 def _adapter(row: dict[str, Any]) -> Adapter:
-    return Adapter(**{**row, "recipe": json.loads(row["recipe"]), "stats": json.loads(row["stats"]),
-                      "created_at": from_text(row["created_at"])})
+    return Adapter(
+        **{
+            **row,
+            "recipe": json.loads(row["recipe"]),
+            "stats": json.loads(row["stats"]),
+            "created_at": from_text(row["created_at"]),
+        }
+    )
 
 
 def _lesson(row: dict[str, Any], source: Any, lesson_id: str) -> Lesson:
     messages: list[Message] = json.loads(row["messages"])
     return Lesson(
-        lesson_id=lesson_id, source=source, conversation_id=f"{row['team']}:{row['channel']}:{row['thread_ts']}",
-        messages=tuple(messages), answer=row["answer"], language=row["language"] or "", author=row["author"])
+        lesson_id=lesson_id,
+        source=source,
+        conversation_id=f"{row['team']}:{row['channel']}:{row['thread_ts']}",
+        messages=tuple(messages),
+        answer=row["answer"],
+        language=row["language"] or "",
+        author=row["author"],
+    )

@@ -21,10 +21,21 @@ class Promotions:
         with self._connections.write() as db:
             last = db.execute("SELECT digest FROM decisions ORDER BY decision_id DESC LIMIT 1").fetchone()
             previous = last[0] if last else ""
-            return int(db.execute(
-                "INSERT INTO decisions(run_id, verdict, body, previous, digest, actor, at) VALUES (?,?,?,?,?,?,?)",
-                (run_id, decision.verdict, json.dumps(body), previous, decision_digest(body, previous, run_id), actor,
-                 to_text(self._clock()))).lastrowid or 0)
+            return int(
+                db.execute(
+                    "INSERT INTO decisions(run_id, verdict, body, previous, digest, actor, at) VALUES (?,?,?,?,?,?,?)",
+                    (
+                        run_id,
+                        decision.verdict,
+                        json.dumps(body),
+                        previous,
+                        decision_digest(body, previous, run_id),
+                        actor,
+                        to_text(self._clock()),
+                    ),
+                ).lastrowid
+                or 0
+            )
 
     def decision(self, decision_id: int) -> Decision | None:
         row = self._connections.db.execute("SELECT body FROM decisions WHERE decision_id=?", (decision_id,)).fetchone()
@@ -47,9 +58,12 @@ class Promotions:
             if serving != decision.champion_digest:
                 raise GateSaidNo(
                     f"decision {decision_id} compared with champion {short(decision.champion_digest)}, but "
-                    f"{short(serving)} serves now. Next: retrain, so that the gate sees what serves.")
+                    f"{short(serving)} serves now. Next: retrain, so that the gate sees what serves."
+                )
             top = db.execute("SELECT coalesce(max(version), 0) FROM promotions").fetchone()[0]
-            return self._append("promote", decision.candidate_digest, decision.base_digest, decision_id, actor, reason, top + 1)
+            return self._append(
+                "promote", decision.candidate_digest, decision.base_digest, decision_id, actor, reason, top + 1
+            )
 
     def rollback(self, *, actor: str, reason: str, to_version: int | None = None) -> Promotion:
         """Let an earlier champion serve again: the one before, or `to_version` (0: the base alone).
@@ -62,9 +76,13 @@ class Promotions:
             if serving is None:
                 raise UsageError("nothing was ever promoted: the base serves, there is nothing to roll back.")
             versions = {0: None} | {p.version: p.adapter_digest for p in rows if p.kind == "promote"}
-            target = to_version if to_version is not None else max((v for v in versions if v < serving.version), default=-1)
+            target = (
+                to_version if to_version is not None else max((v for v in versions if v < serving.version), default=-1)
+            )
             if target not in versions or target == serving.version:
-                raise UsageError(f"cannot roll back from v{serving.version} to v{target}: versions are {sorted(versions)}.")
+                raise UsageError(
+                    f"cannot roll back from v{serving.version} to v{target}: versions are {sorted(versions)}."
+                )
             return self._append("rollback", versions[target], serving.base_digest, None, actor, reason, target)
 
     def champion(self) -> Promotion | None:
@@ -77,24 +95,32 @@ class Promotions:
     def confirm(self, promotion_id: int, outcome: str) -> None:
         """What the engine's canary said: "ok", or why the adapter was refused."""
         with self._connections.write() as db:
-            db.execute("UPDATE promotions SET confirmed=?, confirmed_at=? WHERE promotion_id=?",
-                       (outcome, to_text(self._clock()), promotion_id))
+            db.execute(
+                "UPDATE promotions SET confirmed=?, confirmed_at=? WHERE promotion_id=?",
+                (outcome, to_text(self._clock()), promotion_id),
+            )
 
-    def _append(self, kind: str, adapter: str | None, base: str, decision_id: int | None, actor: str, reason: str,
-                version: int) -> Promotion:
+    def _append(
+        self, kind: str, adapter: str | None, base: str, decision_id: int | None, actor: str, reason: str, version: int
+    ) -> Promotion:
         with self._connections.write() as db:
             new = db.execute(
                 "INSERT INTO promotions(kind, adapter_digest, base_digest, decision_id, actor, reason, at, version)"
                 " VALUES (?,?,?,?,?,?,?,?)",
-                (kind, adapter, base, decision_id, actor, reason, to_text(self._clock()), version)).lastrowid
-            db.execute("INSERT INTO audit(at, actor, action, detail) VALUES (?,?,?,?)",
-                       (to_text(self._clock()), actor, kind, json.dumps({"promotion_id": new, "version": version})))
+                (kind, adapter, base, decision_id, actor, reason, to_text(self._clock()), version),
+            ).lastrowid
+            db.execute(
+                "INSERT INTO audit(at, actor, action, detail) VALUES (?,?,?,?)",
+                (to_text(self._clock()), actor, kind, json.dumps({"promotion_id": new, "version": version})),
+            )
         return self._rows("WHERE promotion_id=?", new)[0]
 
     def _rows(self, rest: str, *values: Any) -> tuple[Promotion, ...]:
         rows = self._connections.db.query(
             "SELECT promotion_id, kind, adapter_digest, base_digest, decision_id, actor, reason, at, version, confirmed"
-            f" FROM promotions {rest}", values)
+            f" FROM promotions {rest}",
+            values,
+        )
         return tuple(Promotion(**{**row, "at": from_text(row["at"])}) for row in rows)
 
 

@@ -19,14 +19,29 @@ class Ratings:
             cursor = db.execute(
                 "INSERT OR IGNORE INTO rating_events(event_id, team, channel, ts, user, reaction, sign, action, event_ts,"
                 " role, source, stored_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-                (event.event_id, event.team, event.channel, event.ts, event.user, event.reaction, event.sign, event.action,
-                 event.event_ts, event.role, event.source, to_text(self._clock())))
+                (
+                    event.event_id,
+                    event.team,
+                    event.channel,
+                    event.ts,
+                    event.user,
+                    event.reaction,
+                    event.sign,
+                    event.action,
+                    event.event_ts,
+                    event.role,
+                    event.source,
+                    to_text(self._clock()),
+                ),
+            )
             return cursor.rowcount == 1
 
     def of(self, exchange_id: int) -> tuple[Rating, ...]:
         """The verdicts that stand now, oldest first."""
         rows = self._connections.db.query(
-            "SELECT exchange_id, user, role, reaction, sign FROM ratings WHERE exchange_id=? ORDER BY event_ts", (exchange_id,))
+            "SELECT exchange_id, user, role, reaction, sign FROM ratings WHERE exchange_id=? ORDER BY event_ts",
+            (exchange_id,),
+        )
         return tuple(Rating(**row) for row in rows)
 
     def counts(self) -> dict[str, int]:

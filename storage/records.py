@@ -17,6 +17,7 @@ Source = Literal["ticket", "rating", "correction", "replay"]
 Direction = Literal["higher", "lower"]
 Verdict = Literal["PROMOTE", "REFUSE", "HOLD"]
 Domain = Literal["target", "general"]
+ComparisonState = Literal["gain", "kept", "undecided", "lost", "unknown"]
 RunState = Literal["requested", "building", "training", "scoring", "decided", "failed", "cancelled"]
 
 ACTIVE_STATES: tuple[RunState, ...] = ("requested", "building", "training", "scoring")
@@ -265,7 +266,7 @@ class Comparison:
     unit: str
     confidence: float
     gates: bool  # False: shown, but decides nothing (at chance, advisory)
-    state: Literal["gain", "kept", "undecided", "lost", "unknown"]
+    state: ComparisonState
     note: str = ""
 
 

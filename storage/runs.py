@@ -18,13 +18,19 @@ class Runs:
     def __init__(self, connections: Connections, clock: Clock) -> None:
         self._connections, self._clock = connections, clock
 
-    def request(self, *, reason: str, requested_by: str, overrides: Mapping[str, Any], channel: str | None = None) -> int:
+    def request(
+        self, *, reason: str, requested_by: str, overrides: Mapping[str, Any], channel: str | None = None
+    ) -> int:
         """Ask for a run; returns its id. Raises Busy naming the active run: there is one at a time."""
         try:
             with self._connections.write() as db:
-                return int(db.execute(
-                    "INSERT INTO runs(reason, requested_by, requested_at, overrides, channel) VALUES (?,?,?,?,?)",
-                    (reason, requested_by, to_text(self._clock()), json.dumps(dict(overrides)), channel)).lastrowid or 0)
+                return int(
+                    db.execute(
+                        "INSERT INTO runs(reason, requested_by, requested_at, overrides, channel) VALUES (?,?,?,?,?)",
+                        (reason, requested_by, to_text(self._clock()), json.dumps(dict(overrides)), channel),
+                    ).lastrowid
+                    or 0
+                )
         except sqlite3.IntegrityError:
             active = self.active()
             who = f"run {active.run_id} ({active.state}, asked by {active.requested_by})" if active else "another run"
@@ -47,7 +53,8 @@ class Runs:
             cursor = db.execute(
                 f"UPDATE runs SET lease_owner=?, lease_until=?, fence=fence+1, started_at=coalesce(started_at, ?)"
                 f" WHERE state IN {_ACTIVE} AND (lease_until IS NULL OR lease_until < ?)",
-                (owner, to_text(now + timedelta(seconds=lease_s)), to_text(now), to_text(now)))
+                (owner, to_text(now + timedelta(seconds=lease_s)), to_text(now), to_text(now)),
+            )
             if cursor.rowcount == 0:
                 return None
             return _run(next(db.query(f"SELECT * FROM runs WHERE state IN {_ACTIVE}")))
@@ -58,8 +65,11 @@ class Runs:
         A state outside the active ones ends the run. Raises LostLease.
         """
         ended = state in ("decided", "failed", "cancelled")
-        values = {**columns, "state": state,
-                  "lease_until": None if ended else to_text(self._clock() + timedelta(seconds=lease_s))}
+        values = {
+            **columns,
+            "state": state,
+            "lease_until": None if ended else to_text(self._clock() + timedelta(seconds=lease_s)),
+        }
         if ended:
             values["finished_at"] = to_text(self._clock())
         self._fenced(run, values)
@@ -69,9 +79,16 @@ class Runs:
 
     def report_progress(self, run: Run, progress: Mapping[str, Any], *, lease_s: float) -> bool:
         """Store what people see of a live run, hold it longer; True if somebody asked to cancel. Raises LostLease."""
-        self._fenced(run, {"progress": json.dumps(dict(progress)),
-                           "lease_until": to_text(self._clock() + timedelta(seconds=lease_s))})
-        found = self._connections.db.execute("SELECT cancel_requested FROM runs WHERE run_id=?", (run.run_id,)).fetchone()
+        self._fenced(
+            run,
+            {
+                "progress": json.dumps(dict(progress)),
+                "lease_until": to_text(self._clock() + timedelta(seconds=lease_s)),
+            },
+        )
+        found = self._connections.db.execute(
+            "SELECT cancel_requested FROM runs WHERE run_id=?", (run.run_id,)
+        ).fetchone()
         return bool(found[0])
 
     def cancel(self, run_id: int) -> bool:
@@ -79,9 +96,12 @@ class Runs:
         with self._connections.write() as db:
             unclaimed = db.execute(
                 "UPDATE runs SET state='cancelled', finished_at=?, cancel_requested=1 WHERE run_id=? AND state='requested'"
-                " AND lease_until IS NULL", (to_text(self._clock()), run_id)).rowcount
+                " AND lease_until IS NULL",
+                (to_text(self._clock()), run_id),
+            ).rowcount
             asked = db.execute(
-                f"UPDATE runs SET cancel_requested=1 WHERE run_id=? AND state IN {_ACTIVE}", (run_id,)).rowcount
+                f"UPDATE runs SET cancel_requested=1 WHERE run_id=? AND state IN {_ACTIVE}", (run_id,)
+            ).rowcount
         return bool(unclaimed or asked)
 
     def set_message(self, run_id: int, *, channel: str, message_ts: str) -> None:
@@ -92,19 +112,24 @@ class Runs:
     def note(self, run_id: int, stage: str, text: str, data: Mapping[str, Any] | None = None) -> None:
         """One line of the run's history."""
         with self._connections.write() as db:
-            db.execute("INSERT INTO run_events(run_id, at, stage, text, data) VALUES (?,?,?,?,?)",
-                       (run_id, to_text(self._clock()), stage, text, json.dumps(dict(data or {}))))
+            db.execute(
+                "INSERT INTO run_events(run_id, at, stage, text, data) VALUES (?,?,?,?,?)",
+                (run_id, to_text(self._clock()), stage, text, json.dumps(dict(data or {}))),
+            )
 
     def history(self, run_id: int) -> tuple[dict[str, Any], ...]:
         rows = self._connections.db.query(
-            "SELECT at, stage, text, data FROM run_events WHERE run_id=? ORDER BY run_event_id", (run_id,))
+            "SELECT at, stage, text, data FROM run_events WHERE run_id=? ORDER BY run_event_id", (run_id,)
+        )
         return tuple({**row, "data": json.loads(row["data"])} for row in rows)
 
     def _fenced(self, run: Run, values: Mapping[str, Any]) -> None:
         changes = ", ".join(f"{name}=?" for name in values)
         with self._connections.write() as db:
-            cursor = db.execute(f"UPDATE runs SET {changes} WHERE run_id=? AND fence=? AND state IN {_ACTIVE}",
-                                (*values.values(), run.run_id, run.fence))
+            cursor = db.execute(
+                f"UPDATE runs SET {changes} WHERE run_id=? AND fence=? AND state IN {_ACTIVE}",
+                (*values.values(), run.run_id, run.fence),
+            )
             if cursor.rowcount != 1:
                 raise LostLease(f"run {run.run_id}: lease {run.fence} is no longer held")
 
@@ -116,8 +141,20 @@ class Runs:
 def _run(row: dict[str, Any]) -> Run:
     when = {name: from_text(row[name]) if row[name] else None for name in ("started_at", "finished_at")}
     return Run(
-        run_id=row["run_id"], state=row["state"], reason=row["reason"], requested_by=row["requested_by"],
-        requested_at=from_text(row["requested_at"]), overrides=json.loads(row["overrides"]), channel=row["channel"],
-        message_ts=row["message_ts"], dataset_digest=row["dataset_digest"], adapter_digest=row["adapter_digest"],
-        decision_id=row["decision_id"], progress=json.loads(row["progress"]), error=row["error"],
-        cancel_requested=bool(row["cancel_requested"]), fence=row["fence"], **when)
+        run_id=row["run_id"],
+        state=row["state"],
+        reason=row["reason"],
+        requested_by=row["requested_by"],
+        requested_at=from_text(row["requested_at"]),
+        overrides=json.loads(row["overrides"]),
+        channel=row["channel"],
+        message_ts=row["message_ts"],
+        dataset_digest=row["dataset_digest"],
+        adapter_digest=row["adapter_digest"],
+        decision_id=row["decision_id"],
+        progress=json.loads(row["progress"]),
+        error=row["error"],
+        cancel_requested=bool(row["cancel_requested"]),
+        fence=row["fence"],
+        **when,
+    )

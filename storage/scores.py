@@ -21,9 +21,24 @@ class Scores:
         with self._connections.write() as db:
             db.execute(
                 "INSERT OR IGNORE INTO scores VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                (score.key, base_digest, adapter_digest, score.benchmark, score.metric, score.domain, score.direction,
-                 score.unit, score.value, score.stderr, score.n, score.chance, score.seconds,
-                 json.dumps([[i.item_id, i.cluster, i.value] for i in score.items]), to_text(self._clock())))
+                (
+                    score.key,
+                    base_digest,
+                    adapter_digest,
+                    score.benchmark,
+                    score.metric,
+                    score.domain,
+                    score.direction,
+                    score.unit,
+                    score.value,
+                    score.stderr,
+                    score.n,
+                    score.chance,
+                    score.seconds,
+                    json.dumps([[i.item_id, i.cluster, i.value] for i in score.items]),
+                    to_text(self._clock()),
+                ),
+            )
 
     def add_card(self, card: Scorecard, *, run_id: int | None, subject: str) -> None:
         """Bind a run's base, champion or candidate to its scores (already added)."""
@@ -31,20 +46,48 @@ class Scores:
             db.execute(
                 "INSERT OR REPLACE INTO scorecards(run_id, subject, base_digest, adapter_digest, suite_digest, score_keys, at)"
                 " VALUES (?,?,?,?,?,?,?)",
-                (run_id, subject, card.base_digest, card.adapter_digest, card.suite_digest,
-                 json.dumps([s.key for s in card.scores]), to_text(self._clock())))
+                (
+                    run_id,
+                    subject,
+                    card.base_digest,
+                    card.adapter_digest,
+                    card.suite_digest,
+                    json.dumps([s.key for s in card.scores]),
+                    to_text(self._clock()),
+                ),
+            )
 
     def card(self, run_id: int, subject: str) -> Scorecard | None:
-        row = next(self._connections.db.query(
-            "SELECT * FROM scorecards WHERE run_id=? AND subject=?", (run_id, subject)), None)
+        row = next(
+            self._connections.db.query("SELECT * FROM scorecards WHERE run_id=? AND subject=?", (run_id, subject)), None
+        )
         if row is None:
             return None
         found = (self.find(key) for key in json.loads(row["score_keys"]))
-        return Scorecard(base_digest=row["base_digest"], adapter_digest=row["adapter_digest"],
-                         suite_digest=row["suite_digest"], scores=tuple(s for s in found if s is not None))
+        return Scorecard(
+            base_digest=row["base_digest"],
+            adapter_digest=row["adapter_digest"],
+            suite_digest=row["suite_digest"],
+            scores=tuple(s for s in found if s is not None),
+        )
 
 
 def _score(row: dict[str, Any]) -> Score:
     items = tuple(ItemScore(item_id=i, cluster=c, value=v) for i, c, v in json.loads(row["items"]))
-    kept = {k: row[k] for k in ("key", "benchmark", "metric", "domain", "direction", "unit", "value", "stderr", "n", "chance", "seconds")}
+    kept = {
+        k: row[k]
+        for k in (
+            "key",
+            "benchmark",
+            "metric",
+            "domain",
+            "direction",
+            "unit",
+            "value",
+            "stderr",
+            "n",
+            "chance",
+            "seconds",
+        )
+    }
     return Score(**kept, items=items)

@@ -40,11 +40,15 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("var"), description="folder of the ledger, adapters, datasets and reports")
     cache_dir: Path = Field(Path("var/cache"), description="folder of fetched base models and benchmarks")
     learn_from_slack: bool = Field(False, description="let rated Slack answers and corrections become lessons")
-    system_prompt: str = Field(SYSTEM_PROMPT, description="first message of every prompt, in serving, training, scoring")
+    system_prompt: str = Field(
+        SYSTEM_PROMPT, description="first message of every prompt, in serving, training, scoring"
+    )
 
     # Model
     base_model: str = Field("embedded", description="embedded (SmolLM2-135M-Instruct), a folder, or a hub name")
-    engine_url: str = Field("http://127.0.0.1:8601/v1", description="OpenAI-compatible server that speaks base and tuned")
+    engine_url: str = Field(
+        "http://127.0.0.1:8601/v1", description="OpenAI-compatible server that speaks base and tuned"
+    )
     engine_key: SecretStr = Field(SecretStr(""), description="API key of that server, if it wants one")
     max_new_tokens: int = Field(160, ge=8, le=4096, description="longest answer, in tokens")
     answer_deadline_s: float = Field(120.0, gt=0, description="seconds until a question gets an honest failure note")

@@ -18,8 +18,16 @@ from storage.errors import WeightsError
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 MANIFEST = "manifest.json"
 COMPLETE = "COMPLETE"
-BASE_PATTERNS = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json",
-                 "vocab.json", "merges.txt", "chat_template*")
+BASE_PATTERNS = (
+    "*.safetensors",
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template*",
+)
 
 
 def base_digest(folder: Path) -> str:
@@ -89,7 +97,7 @@ def keep_adapter(weights_dir: Path, write: Callable[[Path], None], manifest: dic
             sync(path)
         target = root / digest
         if not target.exists():
-            os.replace(draft, target)
+            draft.replace(target)
             sync(root)
         return digest, target
     finally:

@@ -1,0 +1,295 @@
+"""The ledger keeps what it accepted, once, and says so when a row was changed behind its back."""
+
+import sqlite3
+import stat
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from storage.clock import utc_now
+from storage.errors import Busy, EvenkeelError, GateSaidNo, LedgerError, LostLease, UsageError
+from storage.ledger import Ledger
+from storage.records import Adapter, Answer, Comparison, Decision, Question, RatingEvent
+
+
+def question(ts: str = "10.0", thread: str = "10.0") -> Question:
+    text = f"question at {ts}"
+    return Question(team="T", channel="C", thread_ts=thread, ts=ts, asker="U", text=text,
+                    messages=({"role": "user", "content": text},), asked_at=utc_now())
+
+
+def decision(candidate: str, champion: str | None = None, verdict: str = "PROMOTE") -> Decision:
+    shown = Comparison(benchmark="support", metric="bits_per_byte", domain="target", against="base", reference=1.2, candidate=1.0,
+                       gain=0.2, low=0.1, high=0.3, margin=0.0, n=40, unit="bits/byte", confidence=0.95, gates=True, state="gain")
+    return Decision(verdict=verdict, reasons=("because",), comparisons=(shown,), base_digest="b" * 64,
+                    champion_digest=champion, candidate_digest=candidate, policy={"margin_points": 7.5})
+
+
+def adapter(ledger: Ledger, digest: str) -> str:
+    ledger.lessons.add_adapter(Adapter(digest=digest, base_digest="b" * 64, dataset_digest="d", path="p", recipe={}, run_id=None,
+                                       stats={}, created_at=utc_now()))
+    return digest
+
+
+class TestInbox:
+    def test_the_same_event_is_accepted_once(self, ledger: Ledger) -> None:
+        accept = lambda event, ts: ledger.inbox.accept(event_id=event, kind="question", team="T", channel="C", ts=ts, payload={})
+
+        assert [accept("E1", "1"), accept("E1", "1"), accept("E2", "1"), accept("E3", "2")] == [True, False, False, True]
+        assert ledger.inbox.depth() == 2
+
+    def test_reactions_on_one_message_are_all_accepted(self, ledger: Ledger) -> None:
+        for event in ("R1", "R2"):
+            assert ledger.inbox.accept(event_id=event, kind="reaction", team="T", channel="C", ts="1", payload={})
+
+    def test_an_item_whose_lease_ran_out_goes_to_another_worker_and_the_first_can_no_longer_finish_it(self, tmp_path: Path) -> None:
+        now = utc_now()
+        moments = iter([now, now, now + timedelta(seconds=31), now + timedelta(seconds=31), now + timedelta(seconds=31)])
+        ledger = Ledger(tmp_path / "l.db", clock=lambda: next(moments))
+        ledger.inbox.accept(event_id="E1", kind="question", team="T", channel="C", ts="1", payload={"a": "ü"})
+        first = ledger.inbox.claim(owner_kinds=("question",), lease_s=30)
+        second = ledger.inbox.claim(owner_kinds=("question",), lease_s=30)
+        assert first and second and (second.fence, second.attempts, second.payload) == (2, 2, {"a": "ü"})
+
+        with pytest.raises(LostLease):
+            ledger.inbox.finish(first)
+        ledger.inbox.finish(second)
+        assert ledger.inbox.depth() == 0
+        ledger.close()
+
+    def test_an_item_that_was_put_back_waits(self, ledger: Ledger) -> None:
+        ledger.inbox.accept(event_id="E1", kind="question", team="T", channel="C", ts="1", payload={})
+        item = ledger.inbox.claim(owner_kinds=("question",), lease_s=30)
+        assert item
+        ledger.inbox.put_back(item, delay_s=60, reason="engine is down")
+
+        assert ledger.inbox.claim(owner_kinds=("question",), lease_s=30) is None
+
+
+class TestExchanges:
+    def test_an_exchange_is_opened_once_and_answered_once_a_role(self, ledger: Ledger) -> None:
+        first, again = ledger.exchanges.open(question()), ledger.exchanges.open(question())
+        spoken = Answer(role="tuned", status="ok", text="one", base_digest="b", adapter_digest=adapter(ledger, "a"))
+
+        assert first == again
+        assert ledger.exchanges.record(first, spoken)
+        assert not ledger.exchanges.record(first, Answer(role="tuned", status="ok", text="two", base_digest="b"))
+        found = ledger.exchanges.get(first)
+        assert found and found.tuned and (found.tuned.text, found.tuned.adapter_digest, found.base) == ("one", "a", None)
+
+    def test_a_base_answer_cannot_claim_an_adapter(self, ledger: Ledger) -> None:
+        exchange = ledger.exchanges.open(question())
+
+        ledger.exchanges.record(exchange, Answer(role="base", status="ok", text="x", base_digest="b", adapter_digest="a"))
+
+        found = ledger.exchanges.get(exchange)
+        assert found and found.base is None
+
+    def test_the_thread_is_remembered_oldest_first(self, ledger: Ledger) -> None:
+        for ts in ("10.0", "11.0", "12.0"):
+            number = ledger.exchanges.open(question(ts))
+            ledger.exchanges.record(number, Answer(role="tuned", status="ok", text=f"answer {ts}", base_digest="b"))
+
+        history = ledger.exchanges.history("T", "C", "10.0", before_ts="12.0", turns=6)
+
+        assert [m["content"] for m in history] == ["question at 10.0", "answer 10.0", "question at 11.0", "answer 11.0"]
+
+    def test_closed_exchanges_wait_for_their_shadow_and_are_counted(self, ledger: Ledger) -> None:
+        number = ledger.exchanges.open(question())
+        ledger.exchanges.record(number, Answer(role="tuned", status="ok", text="x", base_digest="b"))
+        assert ledger.exchanges.awaiting_shadow(max_age_s=60) == ()
+        ledger.exchanges.close(number, "answered")
+        assert [e.exchange_id for e in ledger.exchanges.awaiting_shadow(max_age_s=60)] == [number]
+        assert ledger.exchanges.shadow_coverage() == (0, 1)
+
+        ledger.exchanges.record(number, Answer(role="base", status="ok", text="y", base_digest="b"))
+
+        assert ledger.exchanges.awaiting_shadow(max_age_s=60) == ()
+        assert ledger.exchanges.shadow_coverage() == (1, 1)
+
+
+class TestLessonsFromSlack:
+    @pytest.fixture
+    def exchange(self, ledger: Ledger) -> int:
+        number = ledger.exchanges.open(question())
+        ledger.exchanges.record(number, Answer(role="tuned", status="ok", text="liked answer", base_digest="b"))
+        message = ledger.exchanges.intend_message(number, 0, team="T", channel="C")
+        ledger.exchanges.message_posted(message.message_id, "10.5")
+        return number
+
+    @staticmethod
+    def rate(ledger: Ledger, user: str, role: str, sign: int, event_ts: str, action: str = "add") -> None:
+        reaction = "+1" if sign > 0 else "-1"
+        ledger.ratings.add(RatingEvent(event_id=f"{user}{event_ts}{action}", team="T", channel="C", ts="10.5", user=user, reaction=reaction,
+                                       sign=sign, action=action, event_ts=event_ts, role=role))
+
+    def test_only_an_agents_thumb_makes_a_lesson_and_all_votes_are_kept(self, ledger: Ledger, exchange: int) -> None:
+        self.rate(ledger, "U1", "customer", 1, "11.0")
+        assert ledger.lessons.liked() == ()
+        self.rate(ledger, "U2", "agent", 1, "12.0")
+
+        assert [x.answer for x in ledger.lessons.liked()] == ["liked answer"]
+        assert {r.user for r in ledger.ratings.of(exchange)} == {"U1", "U2"}
+
+    def test_a_conflict_between_agents_is_no_lesson(self, ledger: Ledger, exchange: int) -> None:
+        self.rate(ledger, "U2", "agent", 1, "12.0")
+        self.rate(ledger, "U3", "agent", -1, "13.0")
+
+        assert ledger.lessons.liked() == ()
+
+    def test_the_newest_correction_of_an_agent_replaces_the_answer(self, ledger: Ledger, exchange: int) -> None:
+        self.rate(ledger, "U2", "agent", 1, "12.0")
+        for role, text in (("agent", "first"), ("agent", "second"), ("customer", "third")):
+            ledger.lessons.correct(exchange, author="U2", role=role, text=text)
+
+        assert ledger.lessons.liked() == ()
+        assert [x.answer for x in ledger.lessons.corrections()] == ["second"]
+
+
+class TestRuns:
+    def test_there_is_one_run_at_a_time_whoever_asks(self, ledger: Ledger) -> None:
+        ledger.runs.request(reason="cron", requested_by="clock", overrides={})
+
+        with pytest.raises(Busy, match="run 1 .requested, asked by clock. is active"):
+            ledger.runs.request(reason="command", requested_by="U1", overrides={})
+
+    def test_a_worker_whose_lease_was_taken_over_can_write_nothing_more(self, tmp_path: Path) -> None:
+        moment = [utc_now()]
+        ledger = Ledger(tmp_path / "l.db", clock=lambda: moment[0])
+        ledger.runs.request(reason="cli", requested_by="me", overrides={"learning_rate": 0.001})
+        first = ledger.runs.claim(owner="one", lease_s=30)
+        assert first and ledger.runs.claim(owner="two", lease_s=30) is None
+        moment[0] += timedelta(seconds=31)
+        second = ledger.runs.claim(owner="two", lease_s=30)
+        assert second and second.fence == first.fence + 1
+
+        with pytest.raises(LostLease):
+            ledger.runs.advance(first, state="training", lease_s=30)
+        assert ledger.runs.advance(second, state="training", lease_s=30).state == "training"
+        ledger.close()
+
+    def test_cancelling_ends_a_waiting_run_at_once_and_asks_a_working_one(self, ledger: Ledger) -> None:
+        waiting = ledger.runs.request(reason="cli", requested_by="me", overrides={})
+        assert ledger.runs.cancel(waiting)
+        assert ledger.runs.active() is None
+        ledger.runs.request(reason="cli", requested_by="me", overrides={})
+        run = ledger.runs.claim(owner="one", lease_s=30)
+        assert run and not ledger.runs.report_progress(run, {"stage": "training"}, lease_s=30)
+
+        assert ledger.runs.cancel(run.run_id)
+
+        assert ledger.runs.report_progress(run, {}, lease_s=30) is True
+
+
+class TestPromotions:
+    def test_the_champion_is_the_last_promotion_and_a_rollback_is_one_more(self, ledger: Ledger) -> None:
+        one, two = adapter(ledger, "1" * 64), adapter(ledger, "2" * 64)
+        assert ledger.promotions.champion() is None
+        ledger.promotions.promote(ledger.promotions.decide(decision(one), run_id=None, actor="gate"), actor="gate", reason="")
+        ledger.promotions.promote(ledger.promotions.decide(decision(two, one), run_id=None, actor="gate"), actor="gate", reason="")
+
+        back = ledger.promotions.rollback(actor="U1", reason="worse tone")
+        base = ledger.promotions.rollback(actor="U1", reason="worse still")
+
+        assert (back.version, back.adapter_digest) == (1, one)
+        assert (base.version, base.adapter_digest) == (0, None)
+        assert [p.kind for p in ledger.promotions.history()] == ["promote", "promote", "rollback", "rollback"]
+        with pytest.raises(UsageError):
+            ledger.promotions.rollback(actor="U1", reason="", to_version=7)
+
+    def test_only_a_promote_decision_about_the_serving_champion_goes_live(self, ledger: Ledger) -> None:
+        one, two = adapter(ledger, "1" * 64), adapter(ledger, "2" * 64)
+        refused = ledger.promotions.decide(decision(one, verdict="REFUSE"), run_id=None, actor="gate")
+        good = ledger.promotions.decide(decision(one), run_id=None, actor="gate")
+        stale = ledger.promotions.decide(decision(two), run_id=None, actor="gate")
+        with pytest.raises(GateSaidNo, match="REFUSE"):
+            ledger.promotions.promote(refused, actor="U1", reason="")
+        ledger.promotions.promote(good, actor="gate", reason="")
+
+        with pytest.raises(GateSaidNo, match="serves now"):
+            ledger.promotions.promote(stale, actor="gate", reason="")
+
+    def test_a_changed_decision_breaks_the_chain(self, ledger: Ledger) -> None:
+        for digest in ("1" * 64, "2" * 64):
+            ledger.promotions.decide(decision(adapter(ledger, digest), verdict="HOLD"), run_id=None, actor="gate")
+        assert ledger.verify() == ()
+
+        with ledger.connections.write() as db:
+            db.execute("UPDATE decisions SET body = replace(body, 'because', 'because I said so') WHERE decision_id = 1")
+
+        assert ledger.verify() == ("decision 1: the chain is broken here",)
+
+
+class TestTheFile:
+    def test_it_is_private_and_a_backup_is_whole(self, ledger: Ledger, tmp_path: Path) -> None:
+        ledger.exchanges.open(question())
+        ledger.backup(tmp_path / "copy.db")
+
+        copy = Ledger(tmp_path / "copy.db")
+        assert copy.verify() == () and len(copy.exchanges.recent()) == 1
+        copy.close()
+        assert stat.S_IMODE(ledger.path.stat().st_mode) == stat.S_IMODE((tmp_path / "copy.db").stat().st_mode) == 0o600
+        with pytest.raises(LedgerError, match="exists already"):
+            ledger.backup(tmp_path / "copy.db")
+
+    @pytest.mark.parametrize("content", [b"this is a text file, no database at all, and long enough to be looked at", b"SQLite format 3\x00" + b"\x00" * 50],
+                             ids=["text", "truncated"])
+    def test_a_file_that_is_no_ledger_is_refused_and_left_alone(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "evenkeel.db"
+        path.write_bytes(content)
+
+        with pytest.raises(EvenkeelError, match="cannot be used as the ledger"):
+            Ledger(path)
+
+        assert path.read_bytes() == content
+
+    def test_another_programs_database_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "evenkeel.db"
+        other = sqlite3.connect(path)
+        other.execute("CREATE TABLE recipes(name)")
+        other.close()
+
+        with pytest.raises(LedgerError, match="another program"):
+            Ledger(path)
+
+    def test_a_newer_schema_is_refused(self, ledger: Ledger) -> None:
+        with ledger.connections.write() as db:
+            db.execute("INSERT INTO _sqlite_migrations(migration_set, name, applied_at) VALUES ('evenkeel', 'm999_future', '2030')")
+
+        with pytest.raises(LedgerError, match="newer Evenkeel"):
+            Ledger(ledger.path)
+
+    def test_a_lock_of_another_process_is_a_busy_error_not_a_traceback(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("storage.database.BUSY_TIMEOUT_S", 0.1)
+        holder = sqlite3.connect(ledger.path, isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        other = Ledger.__new__(Ledger)
+
+        with pytest.raises(Busy, match="locked"):
+            other.__init__(ledger.path)
+
+        holder.close()
+
+    def test_a_folder_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+
+        with pytest.raises(LedgerError, match="DATA_DIR"):
+            Ledger(tmp_path / "file" / "evenkeel.db")
+
+    def test_what_was_committed_survives_sigkill(self, tmp_path: Path) -> None:
+        script = (
+            "import os, signal, sys; from pathlib import Path; from storage.ledger import Ledger\n"
+            "ledger = Ledger(Path(sys.argv[1]))\n"
+            "for n in range(50): ledger.inbox.accept(event_id=f'E{n}', kind='question', team='T', channel='C', ts=str(n), payload={})\n"
+            "os.kill(os.getpid(), signal.SIGKILL)"
+        )
+        done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "l.db")], check=False)
+
+        ledger = Ledger(tmp_path / "l.db")
+
+        assert done.returncode == -9
+        assert ledger.inbox.depth() == 50 and ledger.verify() == ()
+        ledger.close()
