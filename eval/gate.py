@@ -16,6 +16,7 @@ from storage.records import Comparison, ComparisonState, Decision, Score, Scorec
 from storage.settings import Settings
 
 ADVISORY = frozenset({"acc", "acc_norm", "bleu", "chrf", "f1", "macro_f1", "topic_acc"})
+RIGHT_OR_WRONG = frozenset({"acc", "acc_norm", "pass", "topic_acc"})
 CHANCE_SLACK = 0.02
 Z = 1.645
 
@@ -127,7 +128,8 @@ def _interval(reference: Score, candidate: Score, confidence: float) -> Interval
     theirs = {item.item_id: item.value for item in candidate.items}
     sign = 1.0 if reference.direction == "higher" else -1.0
     differences = [sign * (theirs[item.item_id] - item.value) for item in reference.items]
-    return paired_interval(differences, [item.cluster for item in reference.items], confidence=confidence)
+    clusters = [item.cluster for item in reference.items]
+    return paired_interval(differences, clusters, confidence=confidence, binary=reference.metric in RIGHT_OR_WRONG)
 
 
 def _state(interval: Interval, margin: float, must_gain: bool) -> ComparisonState:

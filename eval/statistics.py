@@ -21,12 +21,15 @@ class Interval:
     high: float
 
 
-def paired_interval(differences: Sequence[float], clusters: Sequence[str], *, confidence: float) -> Interval:
+def paired_interval(
+    differences: Sequence[float], clusters: Sequence[str], *, confidence: float, binary: bool = False
+) -> Interval:
     """Bounds of the mean of paired differences by a cluster bootstrap (percentile, fixed seed).
 
     `differences` (n,), candidate minus reference with better counted positive; `clusters` (n,) names what is not
     independent. Percentiles of resampled means are monotone: raising a difference never lowers a bound, which a t
-    interval does not promise. Where no item differs at all, the bound is the rule of three, never a width of zero.
+    interval does not promise. Where no right-or-wrong (`binary`) item flipped, the bound is the rule of three: no flip
+    among n items does not prove that there are none.
     Raises ValueError for an empty or non-finite input: unknown is not zero.
     Source: Miller 2024, arXiv 2411.00640 (paired, clustered); Hanley 1983 (rule of three). We differ in using the
     bootstrap instead of the normal approximation, for the monotonicity.
@@ -36,7 +39,7 @@ def paired_interval(differences: Sequence[float], clusters: Sequence[str], *, co
         raise ValueError("no differences, or some are not finite")
     sums, sizes = _by_cluster(values, clusters)
     mean = float(values.mean())
-    if not np.any(values):
+    if binary and not np.any(values):
         floor = min(1.0, 3.0 / len(sums))
         return Interval(mean=0.0, low=-floor, high=floor)
     means = _resampled_means(sums, sizes)

@@ -1,0 +1,150 @@
+"""The report card: one function reads the ledger into a view; terminal, Slack, HTML and markdown are faces of it.
+
+Knows the ledger and how numbers are said. Knows nothing of Slack or of terminals.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from eval.gate import amount, figure
+from eval.picture import draw
+from storage.digests import short
+from storage.errors import UsageError
+from storage.ledger import Ledger
+from storage.records import Comparison, Decision, Run
+
+VERDICTS = {
+    "PROMOTE": "better at support, and nothing else that matters got worse",
+    "REFUSE": "it lost something that it must keep",
+    "HOLD": "not proven, so nothing changes",
+}
+STATES = {"gain": "gained", "kept": "kept", "undecided": "undecided", "lost": "lost", "unknown": "unknown"}
+
+
+def publish(ledger: Ledger, run_id: int, folder: Path) -> Path:
+    """Write report.html, report.md and gain_loss.png of a decided run, note them in the ledger, return the page.
+
+    Raises UsageError when the run has no decision.
+    """
+    shown = view(ledger, run_id)
+    target = folder / f"run-{run_id}"
+    target.mkdir(parents=True, exist_ok=True)
+    templates = Environment(
+        loader=PackageLoader("eval"),
+        autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("report.html", "report.md"):
+        (target / name).write_text(templates.get_template(f"{name}.j2").render(view=shown), encoding="utf-8")
+    picture = draw(shown["points"], target / "gain_loss.png")
+    page = target / "report.html"
+    ledger.add_report(run_id, shown, html_path=str(page.absolute()), png_path=str(picture.absolute()))
+    return page
+
+
+def view(ledger: Ledger, run_id: int) -> dict[str, Any]:
+    """All that a report card shows, as plain JSON. Raises UsageError when the run has no decision."""
+    run = ledger.runs.get(run_id)
+    decision = ledger.promotions.decision(run.decision_id) if run and run.decision_id else None
+    if run is None or decision is None:
+        raise UsageError(f"run {run_id} has no decision to report. Next: evenkeel runs.")
+    adapter = ledger.lessons.adapter(decision.candidate_digest)
+    manifest = ledger.lessons.dataset_manifest(run.dataset_digest) if run.dataset_digest else None
+    return {
+        "run_id": run_id,
+        "verdict": decision.verdict,
+        "meaning": VERDICTS[decision.verdict],
+        "headline": headline(decision),
+        "reasons": list(decision.reasons),
+        "rows": [row(c) for c in decision.comparisons],
+        "points": points(ledger, run_id),
+        "candidate": short(decision.candidate_digest),
+        "champion": short(decision.champion_digest),
+        "candidate_digest": decision.candidate_digest,
+        "decision_id": run.decision_id,
+        "requested_by": run.requested_by,
+        "requested_at": run.requested_at.isoformat(timespec="minutes"),
+        "recipe": adapter.recipe if adapter else {},
+        "training": _training(adapter.stats if adapter else {}),
+        "stages": _stages(ledger, run),
+        "data": manifest,
+        "policy": decision.policy,
+        "provenance": {
+            "base": decision.base_digest,
+            "candidate": decision.candidate_digest,
+            "champion": decision.champion_digest or "none",
+            "dataset": run.dataset_digest or "none",
+            "suite": str(decision.policy.get("suite_digest", "")),
+        },
+    }
+
+
+def headline(decision: Decision) -> str:
+    """The verdict in one sentence."""
+    return f"Candidate {short(decision.candidate_digest)}: {decision.verdict} — {VERDICTS[decision.verdict]}"
+
+
+def row(c: Comparison) -> dict[str, Any]:
+    """One line of the table: the comparison's data and how it is said. `size` is the gain in margins, cut to ±3."""
+    known = c.state != "unknown"
+    return asdict(c) | {
+        "name": f"{c.benchmark.replace('_', ' ')} · {c.metric.replace('_', ' ')}",
+        "said": STATES[c.state] if c.gates else "shown only",
+        "reference_text": figure(c.reference, c) if known else "–",
+        "candidate_text": figure(c.candidate, c) if known else "–",
+        "gain_text": signed(c.gain, c) if known else "–",
+        "interval_text": f"{signed(c.low, c)} … {signed(c.high, c)}" if known else "–",
+        "margin_text": amount(c.margin, c) if c.margin else "must gain",
+    }
+
+
+def signed(value: float, c: Comparison) -> str:
+    text = amount(abs(value), c)
+    return f"{'+' if value >= 0 else '−'}{text}"
+
+
+def points(ledger: Ledger, until_run: int) -> list[dict[str, Any]]:
+    """Every candidate so far as (gain on target in per cent of base, worst general loss in margins)."""
+    found = []
+    for run in reversed(ledger.runs.recent(200)):
+        decision = ledger.promotions.decision(run.decision_id) if run.decision_id else None
+        if decision is None or run.run_id > until_run:
+            continue
+        gain, loss = gain_and_loss(decision)
+        if gain is not None and loss is not None:
+            found.append(
+                {
+                    "run_id": run.run_id,
+                    "verdict": decision.verdict,
+                    "gain": gain,
+                    "loss": loss,
+                    "now": run.run_id == until_run,
+                }
+            )
+    return found
+
+
+def gain_and_loss(decision: Decision) -> tuple[float | None, float | None]:
+    """The target's gain in per cent of the base, and the largest general loss as a multiple of its margin (negative:
+    everything gained). None where nothing is known.
+    """
+    wanted = {tuple(pair) for pair in decision.policy.get("must_gain", [])}
+    known = [c for c in decision.comparisons if c.state != "unknown" and c.gates and c.against == "base"]
+    target = next((c for c in known if (c.benchmark, c.metric) in wanted), None)
+    losses = [-c.gain / c.margin for c in known if c.domain == "general" and c.margin]
+    gain = 100 * target.gain / target.reference if target and target.reference else None
+    return gain, max(losses) if losses else None
+
+
+def _training(stats: dict[str, Any]) -> dict[str, Any]:
+    kept = ("tokens", "seconds", "tokens_per_s", "final_loss", "steps", "rows_dropped")
+    return {name: stats[name] for name in kept if name in stats}
+
+
+def _stages(ledger: Ledger, run: Run) -> list[dict[str, Any]]:
+    return [{"stage": note["stage"], "text": note["text"]} for note in ledger.runs.history(run.run_id)]

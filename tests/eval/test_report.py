@@ -1,0 +1,88 @@
+"""The report card says what the decision says, on every face."""
+
+import io
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from eval.gate import Policy, decide
+from eval.report import publish, view
+from eval.terminal import show
+from storage.clock import utc_now
+from storage.errors import UsageError
+from storage.ledger import Ledger
+from storage.records import Adapter
+from tests.eval.cards import CANDIDATE, card
+
+
+def decided_run(ledger: Ledger, **candidate: float) -> int:
+    run_id = ledger.runs.request(reason="cli", requested_by="U0INES", overrides={})
+    run = ledger.runs.claim(owner="test", lease_s=60)
+    assert run
+    ledger.lessons.add_adapter(
+        Adapter(
+            digest=CANDIDATE,
+            base_digest="b" * 64,
+            dataset_digest="d",
+            path="p",
+            recipe={"learning_rate": 0.001},
+            run_id=run_id,
+            stats={"tokens": 1000, "tokens_per_s": 210.0},
+            created_at=utc_now(),
+        )
+    )
+    decision = decide(base=card(None), champion=None, candidate=card(CANDIDATE, **candidate), policy=Policy())
+    number = ledger.promotions.decide(decision, run_id=run_id, actor="gate")
+    ledger.runs.advance(run, state="decided", lease_s=60, decision_id=number)
+    return run_id
+
+
+class Links(HTMLParser):
+    outside: list[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outside = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.outside += [f"{tag} {v}" for k, v in attrs if k in ("src", "href") or (v or "").startswith("http")]
+
+
+def test_a_promoted_and_a_refused_run_are_published_with_verdict_reasons_and_picture(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    good = decided_run(ledger, support=1.0)
+    bad = decided_run(ledger, support=1.0, text=1.53)
+
+    pages = [publish(ledger, run, tmp_path) for run in (good, bad)]
+
+    texts = [page.read_text() for page in pages]
+    assert "PROMOTE" in texts[0] and "All 2 general benchmarks stay within" in texts[0]
+    assert "REFUSE" in texts[1] and "worse by 17" in texts[1] and "run 1 · PROMOTE" in texts[1]
+    for page, text in zip(pages, texts, strict=True):
+        links = Links()
+        links.feed(text)
+        assert links.outside == []
+        assert (page.parent / "gain_loss.png").read_bytes().startswith(b"\x89PNG")
+        assert "| benchmark |" in (page.parent / "report.md").read_text()
+    report = ledger.report(bad)
+    assert report and report["view"]["verdict"] == "REFUSE" and Path(report["png_path"]).is_file()
+
+
+def test_the_terminal_shows_the_same_table(ledger: Ledger) -> None:
+    run = decided_run(ledger, support=1.0, text=1.53)
+    console = Console(file=io.StringIO(), width=200)
+
+    show(view(ledger, run), console)
+
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "REFUSE" in text and "open text" in text and "lost" in text and "worse by 17" in text
+
+
+def test_a_run_without_a_decision_has_no_report(ledger: Ledger) -> None:
+    run_id = ledger.runs.request(reason="cli", requested_by="me", overrides={})
+
+    with pytest.raises(UsageError, match="no decision"):
+        view(ledger, run_id)
