@@ -1,0 +1,162 @@
+"""lm-eval's view of one answerer: log-likelihoods and greedy text of one adapter over weights that are already loaded.
+
+lm-eval's own response cache (`use_cache`) is never used: its key does not know which model answered, so the tuned model
+would be given the base's answers. What is kept is kept by suite.py, under the adapter's digest.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from lm_eval.api.model import TemplateLM
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from eval.benchmark import Answerer, Tell
+from storage.digests import canonical
+from storage.records import Message
+
+WINDOW = 2048  # longest row in tokens; older context is cut off on the left
+CHUNK = 32  # requests between two words of progress
+BATCH = 16  # answers that are generated together
+NEW_TOKENS = 256
+
+
+class AnswererLM(TemplateLM):  # type: ignore[misc]
+    """One adapter (or none) of a LoadedModel. Log-probabilities come from a float32 softmax, greedy text from generate.
+
+    `wants_greedy`: whether somebody asks if a continuation is what greedy decoding says; only then is that looked up.
+    """
+
+    def __init__(self, answerer: Answerer, tell: Tell, *, wants_greedy: bool = False) -> None:
+        super().__init__()
+        self._answerer, self._tell, self._wants_greedy = answerer, tell, wants_greedy
+        self._renderer = answerer.model.renderer
+        self.tokenizer = self._renderer.tokenizer
+
+    @property
+    def eot_token_id(self) -> int:
+        return int(self._renderer.end_ids[0])
+
+    @property
+    def prefix_token_id(self) -> int:
+        return prefix_id(self._answerer)
+
+    @property
+    def tokenizer_name(self) -> str:
+        return str(self._renderer.template_digest)
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
+        return list(self.tokenizer(string, add_special_tokens=bool(add_special_tokens)).input_ids)
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        return str(self.tokenizer.apply_chat_template(
+            chat_history, tokenize=False, add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt))  # fmt: skip
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """(log-likelihood, is greedy) of each (context, continuation), without lm-eval's bar."""
+        return list(super().loglikelihood(requests, disable_tqdm=True))
+
+    def _loglikelihood_tokens(
+        self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **kwargs: Any
+    ) -> list[tuple[float, bool]]:
+        pairs = [(context, continuation) for _, context, continuation in requests]
+        sums = continuations(self._answerer, pairs, self._tell)
+        if not self._wants_greedy:
+            return [(value, False) for value in sums]
+        return [(value, self._is_greedy(*pair)) for value, pair in zip(sums, pairs, strict=True)]
+
+    def _is_greedy(self, context: list[int], continuation: list[int]) -> bool:
+        (said,) = self._answerer.model.generate(
+            [context[-WINDOW:]], adapter=self._answerer.adapter, max_new_tokens=len(continuation)
+        )
+        return list(said.ids)[: len(continuation)] == continuation
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        """Log-likelihood of whole texts, each token once, with as much context before it as fits."""
+        return rolling(self._answerer, [request.args[0] for request in requests], self._tell)
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """Greedy text up to a stop string; other decoding parameters of a task are not followed."""
+        texts: list[str] = []
+        for settings, group in groupby((request.args for request in requests), key=lambda args: canonical(args[1])):
+            contexts = [self.tok_encode(context)[-WINDOW:] for context, _ in group]
+            texts += self._speak(contexts, json.loads(settings), len(texts), len(requests))
+        return texts
+
+    def _speak(self, contexts: list[list[int]], settings: dict[str, Any], done: int, total: int) -> list[str]:
+        stop = settings.get("until") or []
+        return generated(
+            self._answerer, contexts, max_new_tokens=int(settings.get("max_gen_toks") or NEW_TOKENS),
+            stop=(stop,) if isinstance(stop, str) else tuple(stop), tell=lambda n, _: self._tell(done + n, total))  # fmt: skip
+
+
+def generated(
+    answerer: Answerer, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, tell: Tell, stop: Sequence[str] = ()
+) -> list[str]:
+    """Greedy answers in the order of the prompts; prompts of a like length share a batch."""
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    texts = [""] * len(prompts)
+    for start in range(0, len(order), BATCH):
+        chosen = order[start : start + BATCH]
+        said = answerer.model.generate(
+            [prompts[i] for i in chosen], adapter=answerer.adapter, max_new_tokens=max_new_tokens, stop=stop
+        )
+        for i, generation in zip(chosen, said, strict=True):
+            texts[i] = generation.text
+        tell(start + len(chosen), len(order))
+    return texts
+
+
+def prefix_id(answerer: Answerer) -> int:
+    """The token before a text that has nothing before it: the tokenizer's beginning, else its end, mark."""
+    begin = answerer.model.renderer.tokenizer.bos_token_id
+    return int(answerer.model.renderer.end_ids[0] if begin is None else begin)
+
+
+def continuations(answerer: Answerer, pairs: Sequence[tuple[list[int], list[int]]], tell: Tell) -> list[float]:
+    """log p(continuation | context) in nats, in the order of the pairs; rows of a like length run together."""
+    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
+    sums = [math.nan] * len(pairs)
+    for start in range(0, len(order), CHUNK):
+        chosen = order[start : start + CHUNK]
+        rows = [(pairs[i][0] + pairs[i][1])[-WINDOW:] for i in chosen]
+        for i, values in zip(chosen, answerer.model.log_probs(rows, adapter=answerer.adapter), strict=True):
+            sums[i] = float(values[len(values) - len(pairs[i][1]) :].double().sum())
+        tell(start + len(chosen), len(order))
+    return sums
+
+
+def answer_log_likelihoods(
+    answerer: Answerer, pairs: Sequence[tuple[Sequence[Message], str]], tell: Tell
+) -> list[float]:
+    """log p(answer and its end token | messages) in nats, rendered exactly as it is served and trained.
+
+    Raises ValueError when the renderer marks no token as the answer's: a mask of zeros would measure nothing.
+    """
+    return continuations(answerer, [_parted(*answerer.model.renderer.example(*pair)) for pair in pairs], tell)
+
+
+def _parted(ids: list[int], mask: list[bool]) -> tuple[list[int], list[int]]:
+    if True not in mask:
+        raise ValueError("the rendered example marks no token as the answer's")
+    start, end = mask.index(True), len(mask) - mask[::-1].index(True)
+    return ids[:start], ids[start:end]
+
+
+def rolling(answerer: Answerer, texts: Sequence[str], tell: Tell) -> list[float]:
+    """log p(text) in nats for each text, after the prefix token; long texts in windows that share context."""
+    tokenizer, begin = answerer.model.renderer.tokenizer, prefix_id(answerer)
+    pairs, owners = [], []
+    for owner, text in enumerate(texts):
+        ids = list(tokenizer(text, add_special_tokens=False).input_ids)
+        windows = get_rolling_token_windows(ids, prefix_token=begin, max_seq_len=WINDOW - 1, context_len=1)
+        for window in map(make_disjoint_window, windows):
+            pairs.append((list(window[0]), list(window[1])))
+            owners.append(owner)
+    sums = [0.0] * len(texts)
+    for owner, value in zip(owners, continuations(answerer, pairs, tell), strict=True):
+        sums[owner] += value
+    return sums

@@ -1,0 +1,205 @@
+"""The suite: what is measured of every answerer, and the one function that measures it.
+
+Promises: base, champion and candidate of one plan are asked the same items in the same way; what was measured once
+under a key is never measured again; a benchmark that crashes or gives no numbers is missing with its reason, never zero.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from bot.engine.model import LoadedModel
+from eval.benchmark import Answerer, Benchmark, Measured
+from eval.gate import above_chance
+from eval.local_tasks import local_benchmark, local_tasks, rows_path
+from eval.metrics import finite
+from eval.own import own_benchmarks
+from eval.registry import registry_benchmark
+from eval.spread import clustered_stderr, mean
+from eval.target import target_benchmarks
+from storage.digests import digest_of
+from storage.ledger import Ledger
+from storage.records import Lesson, Score, Scorecard
+from storage.settings import Settings
+
+LANGUAGES = "languages"
+Progress = Callable[[int, int, str], None]  # (done, total, text); what it raises stops the scoring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Which general benchmarks with which items, and how the target is measured. Equal digests: comparable scorecards.
+
+    `missing` says in a sentence each which benchmark was asked for and is not on this disk: no answerer is asked it.
+    """
+
+    general: tuple[Benchmark, ...]
+    missing: tuple[str, ...]
+    seed: int
+    target_items: int
+    target_generations: int
+    max_new_tokens: int
+
+    @property
+    def digest(self) -> str:
+        target = [self.seed, self.target_items, self.target_generations, self.max_new_tokens]
+        return digest_of([[[b.name, b.digest] for b in self.general], list(self.missing), target])
+
+    @property
+    def expects(self) -> tuple[tuple[str, str], ...]:
+        """Each general (benchmark, metric) that a whole scorecard of this plan has."""
+        return tuple(pair for benchmark in self.general for pair in benchmark.expects)
+
+
+def plan_from(settings: Settings) -> Plan:
+    """The plan of these settings and of what lies on this disk now.
+
+    Raises ConfigurationError for an unknown name in GENERAL_TASKS, EvenkeelError when a task of lm-eval's registry
+    cannot be loaded (it may need the network).
+    """
+    names = [name for name in dict.fromkeys(settings.general_tasks) if name != LANGUAGES]
+    here = [name for name in names if name not in local_tasks() or rows_path(name, settings.suite_dir).is_file()]
+    own = own_benchmarks(system_prompt=settings.system_prompt, items=settings.suite_items, seed=settings.seed)
+    return Plan(
+        general=(*(_general(name, settings) for name in [*here, LANGUAGES]), *own),
+        missing=tuple(f"{n} is not on this disk. Next: evenkeel suite fetch" for n in names if n not in here),
+        seed=settings.seed,
+        target_items=settings.target_items,
+        target_generations=settings.target_generations,
+        max_new_tokens=settings.max_new_tokens,
+    )
+
+
+def _general(name: str, settings: Settings) -> Benchmark:
+    if name in local_tasks():
+        return local_benchmark(name, settings.suite_dir, items=settings.suite_items, seed=settings.seed)
+    return registry_benchmark(name, items=settings.suite_items, seed=settings.seed)
+
+
+def score(
+    model: LoadedModel,
+    adapter: str | None,
+    *,
+    plan: Plan,
+    holdout: Sequence[Lesson],
+    ledger: Ledger,
+    progress: Progress,
+    train: Sequence[Lesson] = (),
+    run_id: int | None = None,
+) -> Scorecard:
+    """All scores of one answerer, target first; what the ledger knows is taken from there.
+
+    `train` only names the topics of answers. `run_id`: the run whose history is told what is missing and why, and
+    which benchmarks the base is no better at than guessing. Cheap benchmarks are measured first.
+    """
+    target = target_benchmarks(
+        holdout, train, items=plan.target_items, generations=plan.target_generations,
+        max_new_tokens=plan.max_new_tokens, seed=plan.seed)  # fmt: skip
+    line = (*target, *plan.general)
+    desk = _Desk(Answerer(model=model, adapter=adapter), ledger, progress, sum(b.cost for b in line), run_id)
+    found = {benchmark.name: desk.scores_of(benchmark) for benchmark in sorted(line, key=lambda b: b.cost)}
+    scores = tuple(one for benchmark in line for one in found[benchmark.name])
+    card = Scorecard(base_digest=model.base_digest, adapter_digest=adapter, suite_digest=plan.digest, scores=scores)
+    if adapter is None:
+        desk.note(*plan.missing, *against_chance(card))
+    return card
+
+
+def against_chance(card: Scorecard) -> tuple[str, ...]:
+    """One sentence for each benchmark that can be guessed: whether this answerer is better than guessing."""
+    return tuple(
+        f"{s.benchmark} ({s.metric}): {100 * s.value:.1f} % of {s.n} items, guessing gives {100 * s.chance:.1f} %: "
+        + ("above chance" if above_chance(s) else "at chance, so it is no evidence")
+        for s in card.scores
+        if s.chance is not None
+    )
+
+
+class _Stop(BaseException):
+    """Carries what the caller's own progress function raised past the net that catches a benchmark's faults."""
+
+
+class _Desk:
+    """One answerer on trial: looks scores up, measures what is unknown, tells how far it is."""
+
+    def __init__(self, answerer: Answerer, ledger: Ledger, progress: Progress, total: int, run_id: int | None) -> None:
+        self.answerer, self.ledger, self.progress = answerer, ledger, progress
+        self.total, self.done, self.run_id = total, 0, run_id
+
+    def scores_of(self, benchmark: Benchmark) -> tuple[Score, ...]:
+        keys = {pair: self._key(benchmark, *pair) for pair in benchmark.expects}
+        known = [self.ledger.scores.find(key) for key in keys.values()]
+        scores = tuple(s for s in known if s is not None)
+        if len(scores) < len(keys):
+            scores = self._measure(benchmark, keys)
+        self.done += benchmark.cost
+        self._tell(benchmark, 1, 1, 0)
+        return scores
+
+    def _key(self, benchmark: Benchmark, name: str, metric: str) -> str:
+        """Equal only for the same weights, adapter, template, rows, prompts, settings and metric."""
+        model = self.answerer.model
+        return digest_of([model.base_digest, self.answerer.adapter, model.renderer.template_digest, benchmark.digest, name, metric])
+
+    def _measure(self, benchmark: Benchmark, keys: dict[tuple[str, str], str]) -> tuple[Score, ...]:
+        """Whatever could be measured, kept; whatever could not is told with its reason. The one place that swallows."""
+        start = perf_counter()
+        try:
+            measured = list(benchmark.measure(self.answerer, lambda done, total: self._tell(benchmark, done, total, benchmark.cost)))
+        except _Stop as stop:
+            raise stop.__cause__ or stop from None
+        except Exception as error:
+            self.note(f"{benchmark.name} is missing: {type(error).__name__}: {error}")
+            return ()
+        seconds = perf_counter() - start
+        sound = [one for one in measured if not self._is_faulty(one)]
+        scores = tuple(_score(one, keys[one.benchmark, one.metric], benchmark, seconds) for one in sound)
+        for one in scores:
+            self.ledger.scores.add(one, base_digest=self.answerer.model.base_digest, adapter_digest=self.answerer.adapter)
+        return scores
+
+    def _is_faulty(self, measured: Measured) -> bool:
+        reason = fault(measured)
+        if reason:
+            self.note(f"{measured.benchmark} ({measured.metric}) is missing: {reason}")
+        return bool(reason)
+
+    def _tell(self, benchmark: Benchmark, done: int, total: int, cost: int) -> None:
+        try:
+            self.progress(self.done + cost * done // max(total, 1), self.total, f"{benchmark.name} {done}/{total}")
+        except Exception as error:
+            raise _Stop from error
+
+    def note(self, *texts: str) -> None:
+        if self.run_id is not None:
+            for text in texts:
+                self.ledger.runs.note(self.run_id, "scoring", text)
+
+
+def fault(measured: Measured) -> str:
+    """Why these items are no score, or nothing."""
+    if len(measured.items) < 2:
+        return f"{len(measured.items)} items give no spread"
+    broken = sum(not math.isfinite(item.value) for item in measured.items)
+    if broken:
+        return f"{broken} of {len(measured.items)} items are not numbers"
+    return "" if finite(v for v in (measured.value, measured.stderr) if v is not None) else "its value is no number"
+
+
+def _score(measured: Measured, key: str, benchmark: Benchmark, seconds: float) -> Score:
+    values, clusters = [item.value for item in measured.items], [item.cluster for item in measured.items]
+    return Score(
+        key=key,
+        benchmark=measured.benchmark,
+        metric=measured.metric,
+        domain=benchmark.domain,
+        direction=measured.direction,
+        unit=measured.unit,
+        value=mean(values) if measured.value is None else measured.value,
+        stderr=clustered_stderr(values, clusters) if measured.stderr is None else measured.stderr,
+        n=len(values),
+        items=measured.items,
+        chance=measured.chance,
+        seconds=seconds,
+    )
