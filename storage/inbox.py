@@ -60,10 +60,13 @@ class Inbox:
         """Give up on the item, visibly. Raises LostLease."""
         self._fenced(item, "state='failed', lease_until=NULL, note=?", reason)
 
-    def put_back(self, item: InboxItem, *, delay_s: float, reason: str) -> None:
-        """Let anybody claim the item again after `delay_s`. Raises LostLease."""
+    def put_back(self, item: InboxItem, *, delay_s: float, reason: str, counts: bool = True) -> None:
+        """Let anybody claim the item again after `delay_s`; not `counts`: the try was not the item's fault and is
+        not counted among its attempts. Raises LostLease.
+        """
         moment = to_text(self._clock() + timedelta(seconds=delay_s))
-        self._fenced(item, "state='new', lease_until=NULL, not_before=?, note=?", moment, reason)
+        attempts = "" if counts else ", attempts=attempts-1"
+        self._fenced(item, f"state='new', lease_until=NULL, not_before=?, note=?{attempts}", moment, reason)
 
     def _fenced(self, item: InboxItem, change: str, *values: str) -> None:
         with self._connections.write() as db:
@@ -73,6 +76,12 @@ class Inbox:
             )
             if cursor.rowcount != 1:
                 raise LostLease(f"inbox item {item.inbox_id}: lease {item.fence} is no longer held")
+
+    def holds_question(self, team: str, channel: str, ts: str) -> bool:
+        """Whether a question with this ts was ever accepted, answered or not."""
+        found = self._connections.db.execute(
+            "SELECT 1 FROM inbox WHERE kind='question' AND team=? AND channel=? AND ts=?", (team, channel, ts)).fetchone()
+        return found is not None
 
     def depth(self) -> int:
         """Items that are not finished."""

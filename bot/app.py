@@ -1,0 +1,150 @@
+"""The Bolt app: what Slack may call, and nothing that takes time.
+
+Every event is stored by the intake, which answers it; listeners are left for commands, buttons, forms and the App
+Home. Each acks first and then does a few short calls, so that Bolt's five threads are never starved.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from slack_bolt import Ack, App, Respond
+from slack_sdk import WebClient
+
+from bot.asking import Asking
+from bot.commands import Commands
+from bot.corrections import CORRECTION_VIEW, Corrections
+from bot.delivery import Delivery
+from bot.home import home
+from bot.intake import intake
+from bot.models import Models
+from bot.reactions import CORRECT_ACTION, Reactions
+from bot.replies import private
+from bot.report_card import APPROVE_ACTION, approved
+from bot.roles import Roles
+from bot.run_watch import RunWatch
+from bot.shadow import Shadow
+from bot.slack import Me
+from bot.workers import Workers
+from storage.errors import EvenkeelError
+from storage.ledger import Ledger
+from storage.settings import Settings
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bot:
+    """Everything that one bot process is made of."""
+
+    bolt: App
+    workers: Workers
+    asking: Asking
+    reactions: Reactions
+    shadow: Shadow
+    watch: RunWatch
+    models: Models
+
+    def close(self) -> None:
+        """Finish what is being worked on, as far as 20 seconds allow; the rest keeps its lease and is taken up later."""
+        self.workers.stop()
+        self.models.close()
+
+
+def build_bot(settings: Settings, ledger: Ledger, client: WebClient, me: Me) -> Bot:
+    """The parts, wired. Nothing runs yet."""
+    roles = Roles(client, me, admins=settings.admins, agents=settings.agents)
+    models = Models(settings.engine_url, settings.engine_key.get_secret_value(), max_new_tokens=settings.max_new_tokens)
+    delivery = Delivery(client=client, ledger=ledger, me=me)
+    asking = Asking(settings=settings, ledger=ledger, me=me, models=models, delivery=delivery)
+    reactions = Reactions(settings=settings, ledger=ledger, client=client, roles=roles)
+    shadow = Shadow(ledger=ledger, models=models, deadline_s=settings.answer_deadline_s)
+    watch = RunWatch(settings=settings, ledger=ledger, client=client)
+    workers = Workers()
+    for number in range(settings.answer_workers):
+        workers.add(f"questions-{number}", asking.step)
+    workers.add("ratings", reactions.step)
+    workers.add("shadow", shadow.step)
+    workers.add("runs", watch.step, pause_s=1.0)
+    workers.add("leases", asking.extend_leases, pause_s=asking.lease_s / 4)
+    bolt = build_app(settings, ledger, client, me, roles=roles, workers=workers)
+    return Bot(
+        bolt=bolt, workers=workers, asking=asking, reactions=reactions, shadow=shadow, watch=watch, models=models
+    )
+
+
+def build_app(settings: Settings, ledger: Ledger, client: WebClient, me: Me, *, roles: Roles, workers: Workers) -> App:
+    """The Bolt app with the intake in front and the listeners behind."""
+    app = App(
+        client=client,
+        token=client.token,
+        signing_secret=settings.slack_signing_secret.get_secret_value() or None,
+        token_verification_enabled=False,
+        before_authorize=intake(ledger, me, workers.wake),
+    )
+    add_commands(app, Commands(settings=settings, ledger=ledger, roles=roles), client)
+    add_corrections(app, Corrections(settings=settings, ledger=ledger, client=client, roles=roles))
+
+    @app.event("app_home_opened")
+    def on_home(event: dict[str, Any]) -> None:
+        if event.get("tab", "home") == "home":
+            user = event["user"]
+            client.views_publish(user_id=user, view=home(roles.role_of(user), ledger, settings))
+
+    @app.error
+    def on_error(error: Exception) -> None:
+        log.error("listener_failed", error=type(error).__name__)
+
+    return app
+
+
+def add_commands(app: App, commands: Commands, client: WebClient) -> None:
+    """/retrain, /model and the report card's button."""
+
+    @app.command("/retrain")
+    def on_retrain(ack: Ack, command: dict[str, Any], respond: Respond) -> None:
+        ack()
+        user, channel = command["user_id"], command["channel_id"]
+        text = commands.retrain(user, command.get("text") or "", channel)
+        private(client, channel, user, text, respond=respond)
+
+    @app.command("/model")
+    def on_model(ack: Ack, command: dict[str, Any], respond: Respond) -> None:
+        ack()
+        user, channel = command["user_id"], command["channel_id"]
+        private(client, channel, user, commands.model(user, command.get("text") or ""), respond=respond)
+
+    @app.action(APPROVE_ACTION)
+    def on_approve(ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
+        ack()
+        user, channel = body["user"]["id"], body["container"]["channel_id"]
+        try:
+            version = commands.approve(user, action.get("value") or "")
+        except EvenkeelError as error:
+            private(client, channel, user, str(error))
+            return
+        message = body.get("message") or {}
+        client.chat_update(
+            channel=channel,
+            ts=body["container"]["message_ts"],
+            text=f"{version} is live",
+            blocks=approved(message.get("blocks") or [], user, version),
+        )
+
+
+def add_corrections(app: App, corrections: Corrections) -> None:
+    """The button under an agent's 👎 and the form behind it."""
+
+    @app.action(CORRECT_ACTION)
+    def on_correct(ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
+        ack()
+        corrections.start(body, action.get("value") or "")
+
+    @app.view(CORRECTION_VIEW)
+    def on_written(ack: Ack, body: dict[str, Any]) -> None:
+        if errors := corrections.refusal(body):
+            ack(response_action="errors", errors=errors)
+            return
+        corrections.keep(body)  # before the ack: what could not be kept must not look kept
+        ack()
+        corrections.thank(body)

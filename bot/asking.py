@@ -1,0 +1,174 @@
+"""From an accepted question to one final answer.
+
+Promise: each step leaves its mark in the ledger before the next begins, so a crash anywhere is continued, not
+repeated: exchange → placeholder → tuned answer (committed) → shown in place → done. The shadow comes later, elsewhere.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+
+from bot.answer_view import PLACEHOLDER, Part, apology, note, parts_of, preview
+from bot.delivery import Delivery, NotHere, NotNow
+from bot.models import UNREACHABLE, Models
+from bot.question import LONGEST_QUESTION, fault_of, language_of, plain
+from bot.slack import Me
+from storage.errors import LostLease
+from storage.ledger import Ledger
+from storage.messages import conversation
+from storage.records import Answer, Exchange, InboxItem, Question
+from storage.settings import Settings
+
+log = structlog.get_logger()
+LEASE_S = 15.0
+MAX_ATTEMPTS = 5
+TURNS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """The worker of questions; several threads may call `step` at once."""
+
+    settings: Settings
+    ledger: Ledger
+    me: Me
+    models: Models
+    delivery: Delivery
+    retry_s: float = 2.0
+    lease_s: float = LEASE_S
+    _busy: set[tuple[str, str]] = field(default_factory=set)
+    _held: dict[int, InboxItem] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def step(self) -> bool:
+        """Work on the oldest open question; False when there is none."""
+        with self._lock:
+            item = self.ledger.inbox.claim(owner_kinds=("question",), lease_s=self.lease_s)
+            if item is None:
+                return False
+            thread = (item.channel, item.payload["thread_ts"])
+            if thread in self._busy:  # its context is still being written
+                self.ledger.inbox.put_back(item, delay_s=0.5, reason="an earlier question of the thread", counts=False)
+                return True
+            self._busy.add(thread)
+            self._held[item.inbox_id] = item
+        try:
+            self.settle(item)
+        finally:
+            with self._lock:
+                self._busy.discard(thread)
+                self._held.pop(item.inbox_id)
+        return True
+
+    def extend_leases(self) -> None:
+        """Hold what is being worked on; to be called several times in each lease, from a thread of its own."""
+        with self._lock:
+            held = tuple(self._held.values())
+        for item in held:
+            try:
+                self.ledger.inbox.extend(item, self.lease_s)
+            except LostLease:
+                log.warning("lease_lost", inbox_id=item.inbox_id)
+
+    def settle(self, item: InboxItem) -> None:
+        """Bring one question to its end, or put it back with the reason."""
+        try:
+            self.answer(item)
+        except LostLease:
+            log.warning("lease_lost", inbox_id=item.inbox_id)
+        except NotNow as error:
+            delay = min(60.0, max(self.retry_s, error.trouble.retry_after_s))
+            self.ledger.inbox.put_back(item, delay_s=delay, reason=f"Slack: {error}", counts=False)
+        except NotHere as error:
+            self._give_up(item, f"Slack does not take the answer: {error}")
+        except Exception as error:  # the named place: a question that breaks us is tried again, then failed
+            log.error("question_failed", inbox_id=item.inbox_id, attempt=item.attempts, error=type(error).__name__)
+            self._retry_or_give_up(item, type(error).__name__)
+
+    def answer(self, item: InboxItem) -> None:
+        """The steps in order. Raises NotNow, NotHere, LostLease; a second call goes on where the first one stopped."""
+        exchange = self.open(item)
+        placeholder, _ = self.delivery.post(exchange.exchange_id, 0, exchange.question, note(PLACEHOLDER))
+        tuned = exchange.tuned
+        if tuned is None:
+            tuned = self.generate(item, exchange.question, self.delivery.live(placeholder, preview))
+            if tuned.reason.startswith(UNREACHABLE) and item.attempts < MAX_ATTEMPTS:
+                delay = self.retry_s * 2 ** (item.attempts - 1)
+                self.ledger.inbox.put_back(item, delay_s=delay, reason=tuned.reason)
+                return
+            self.ledger.inbox.extend(item, self.lease_s)  # still ours: only then it may speak for the exchange
+            self.ledger.exchanges.record(exchange.exchange_id, tuned)
+        self.deliver(item, exchange, tuned)
+
+    def open(self, item: InboxItem) -> Exchange:
+        """The exchange of this question, with the earlier turns of its thread as context."""
+        text = plain(item.payload["text"], self.me.user)[: LONGEST_QUESTION + 1]
+        thread_ts = item.payload["thread_ts"]
+        history = self.ledger.exchanges.history(item.team, item.channel, thread_ts, before_ts=item.ts, turns=TURNS)
+        exchange_id = self.ledger.exchanges.open(
+            Question(
+                team=item.team,
+                channel=item.channel,
+                thread_ts=thread_ts,
+                ts=item.ts,
+                asker=item.payload["user"],
+                text=text,
+                messages=conversation(self.settings.system_prompt, history, text),
+                asked_at=item.received_at,
+                language=language_of(text),
+            )
+        )
+        exchange = self.ledger.exchanges.get(exchange_id)
+        assert exchange is not None
+        return exchange
+
+    def generate(self, item: InboxItem, question: Question, live: Callable[[str], None]) -> Answer:
+        """The tuned answer, or the reason why there is none. An impossible question reaches no model."""
+        fault = fault_of(plain(item.payload["text"], self.me.user), files=item.payload["files"])
+        if fault is not None:
+            return Answer(role="tuned", status="skipped", reason=fault)
+        return self.models.ask("tuned", question.messages, deadline_s=self._time_left(item), on_text=live)
+
+    def _time_left(self, item: InboxItem) -> float:
+        """The deadline counts from the moment of acceptance, but a question that waited still gets half of it."""
+        whole = self.settings.answer_deadline_s
+        age = (self.ledger.clock() - item.received_at) / timedelta(seconds=1)
+        return max(whole - age, whole / 2)
+
+    def deliver(self, item: InboxItem, exchange: Exchange, tuned: Answer) -> None:
+        """Show the final word and finish the item."""
+        parts: tuple[Part, ...] = ()
+        if tuned.status == "ok":
+            parts = parts_of(tuned, self._version(tuned))
+        self.delivery.finish(exchange.exchange_id, exchange.question, parts or (apology(tuned),))
+        self.ledger.exchanges.close(exchange.exchange_id, "answered" if tuned.status == "ok" else "failed")
+        self.ledger.inbox.finish(item, note=tuned.status)
+        log.info("answered", exchange_id=exchange.exchange_id, status=tuned.status, latency_s=tuned.latency_s)
+
+    def _version(self, answer: Answer) -> int | None:
+        """What people call the adapter that spoke."""
+        rows = [p for p in self.ledger.promotions.history() if p.adapter_digest == answer.adapter_digest]
+        return rows[-1].version if rows else None
+
+    def _retry_or_give_up(self, item: InboxItem, reason: str) -> None:
+        if item.attempts < MAX_ATTEMPTS:
+            self.ledger.inbox.put_back(item, delay_s=self.retry_s * 2 ** (item.attempts - 1), reason=reason)
+            return
+        exchange = self.open(item)
+        failed = Answer(role="tuned", status="failed", reason=f"something broke on my side ({reason})")
+        self.ledger.exchanges.record(exchange.exchange_id, failed)
+        try:
+            self.delivery.finish(exchange.exchange_id, exchange.question, (apology(failed),))
+        except (NotNow, NotHere) as error:
+            reason = f"{reason}; and the note could not be shown: {error}"
+        self._give_up(item, reason)
+
+    def _give_up(self, item: InboxItem, reason: str) -> None:
+        exchange = self.open(item)
+        if exchange.tuned is None:
+            self.ledger.exchanges.record(exchange.exchange_id, Answer(role="tuned", status="failed", reason=reason))
+        self.ledger.exchanges.close(exchange.exchange_id, "failed")
+        self.ledger.inbox.fail(item, reason)

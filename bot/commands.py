@@ -1,0 +1,144 @@
+"""/retrain and /model: what people type, as one sentence back.
+
+Promise: only admins change anything, every try leaves an audit row, and every refusal names the next step.
+The functions return text; acking and sending are the listeners' work.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from bot.roles import Roles
+from bot.safe_text import escape, printable
+from storage.digests import short
+from storage.errors import EvenkeelError
+from storage.ledger import Ledger
+from storage.recipe import RANGES, parse_overrides, recipe_from, warnings_for
+from storage.records import Promotion
+from storage.settings import Settings
+
+RETRAIN_HINT = "[lr=… epochs=… rank=… force] | cancel | help"
+MODEL_HINT = "[list] | rollback [version] | promote RUN | help"
+NOT_YOU = "Only admins can do this. If you should be one, ask whoever runs Evenkeel to add you to ADMINS."
+UNKNOWN = "I could not check with Slack whether you are an admin, so nothing was done. Please try again in a minute."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commands:
+    settings: Settings
+    ledger: Ledger
+    roles: Roles
+
+    def retrain(self, user: str, text: str, channel: str) -> str:
+        """Start, cancel or explain a run."""
+        words = printable(text).strip()
+        if words.lower() == "help":
+            return retrain_help()
+        if refusal := self.refusal(user, "retrain"):
+            return refusal
+        try:
+            return self._cancel(user) if words.lower() == "cancel" else self._start(user, words, channel)
+        except EvenkeelError as error:
+            return escape(str(error))
+
+    def _start(self, user: str, words: str, channel: str) -> str:
+        overrides = parse_overrides(words)
+        recipe = recipe_from(self.settings, {name: value for name, value in overrides.items() if name != "force"})
+        warnings = warnings_for(recipe)
+        if warnings and not overrides.get("force"):
+            return "\n".join(f"⚠️ {escape(w)}" for w in warnings) + "\nNothing was started. Add `force` to start anyway."
+        run_id = self.ledger.runs.request(reason="command", requested_by=user, overrides=overrides, channel=channel)
+        self.ledger.audit(user, "retrain", {"run_id": run_id, "overrides": overrides})
+        return f"Run {run_id} is queued; its progress will appear here. `/retrain cancel` stops it."
+
+    def _cancel(self, user: str) -> str:
+        active = self.ledger.runs.active()
+        if active is None or not self.ledger.runs.cancel(active.run_id):
+            return "No run is active, so there is nothing to cancel."
+        self.ledger.audit(user, "cancel", {"run_id": active.run_id})
+        return f"Run {active.run_id} is being cancelled; the model that serves stays."
+
+    def model(self, user: str, text: str) -> str:
+        """List the versions, roll back, or promote a candidate that waits for an admin."""
+        words = printable(text).lower().split()
+        match words:
+            case [] | ["list"]:
+                return self._versions()
+            case ["rollback"] | ["rollback", _]:
+                return self._as_admin(user, "rollback", lambda: self._rollback(user, words[1:]))
+            case ["promote", run]:
+                return self._as_admin(user, "promote", lambda: self._promote(user, run))
+            case _:
+                return f"`/model {MODEL_HINT}`\nExample: `/model rollback 2`"
+
+    def approve(self, user: str, value: str) -> str:
+        """A click on a report card's button. `value` binds it to one decision and one candidate.
+
+        Raises EvenkeelError when the clicker may not, or when the decision no longer stands.
+        """
+        if refusal := self.refusal(user, "approve"):
+            raise EvenkeelError(refusal)
+        decision_id, _, digest = value.partition(":")
+        decision = self.ledger.promotions.decision(int(decision_id)) if decision_id.isdecimal() else None
+        if decision is None or decision.candidate_digest != digest:
+            raise EvenkeelError("This button belongs to no decision that is known here. Next: /model.")
+        promotion = self.ledger.promotions.promote(int(decision_id), actor=user, reason="approved in Slack")
+        return f"v{promotion.version}"
+
+    def refusal(self, user: str, action: str) -> str:
+        """Why this person may not, or nothing. A refusal leaves an audit row."""
+        role = self.roles.role_of(user)
+        if role == "admin":
+            return ""
+        self.ledger.audit(user, f"{action}_refused", {"role": role})
+        return UNKNOWN if role == "unknown" else NOT_YOU
+
+    def _as_admin(self, user: str, action: str, act: Any) -> str:
+        if refusal := self.refusal(user, action):
+            return refusal
+        try:
+            return str(act())
+        except EvenkeelError as error:
+            return escape(str(error))
+
+    def _rollback(self, user: str, words: list[str]) -> str:
+        wanted = words[0].removeprefix("v") if words else None
+        if wanted is not None and not (wanted.isdecimal() and len(wanted) < 10):
+            return f"“{escape(words[0][:40])}” is no version. `/model` lists them; 0 is the base model."
+        promotion = self.ledger.promotions.rollback(
+            actor=user, reason="rolled back in Slack", to_version=None if wanted is None else int(wanted)
+        )
+        return f"{name_of(promotion)} is the champion again. `/model` shows when the engine has confirmed it."
+
+    def _promote(self, user: str, run: str) -> str:
+        found = self.ledger.runs.get(int(run)) if run.isdecimal() and len(run) < 10 else None
+        if found is None or found.decision_id is None:
+            return f"Run “{escape(run[:40])}” has no decision. Use the number of a finished run, for example `/model promote 3`."
+        promotion = self.ledger.promotions.promote(found.decision_id, actor=user, reason="promoted in Slack")
+        return f"{name_of(promotion)} is the champion now. `/model` shows when the engine has confirmed it."
+
+    def _versions(self) -> str:
+        history = self.ledger.promotions.history()
+        if not history:
+            return "No version was promoted yet: the base model answers. Next: `/retrain` (admins)."
+        lines = [_line(p) for p in reversed(history[-10:])]
+        return f"*{name_of(history[-1])} answers now.*\n" + "\n".join(lines)
+
+
+def name_of(promotion: Promotion) -> str:
+    return "The base model" if promotion.adapter_digest is None else f"v{promotion.version}"
+
+
+def _line(p: Promotion) -> str:
+    what = "promoted" if p.kind == "promote" else "rolled back to"
+    who = f"<@{p.actor}>" if p.actor.isalnum() and p.actor[:1] in "UW" else escape(p.actor)
+    engine = {"": "engine has not confirmed yet", "ok": "confirmed"}.get(
+        p.confirmed, f"engine refused: {escape(p.confirmed)}"
+    )
+    return f"• {p.at:%Y-%m-%d %H:%M} UTC: {what} {name_of(p)} (adapter {short(p.adapter_digest)}) by {who}, {engine}"
+
+
+def retrain_help() -> str:
+    rows = "\n".join(
+        f"• `{name}` {r.low:g} to {r.high:g}, safe {r.safe_low:g} to {r.safe_high:g}" for name, r in RANGES.items()
+    )
+    return f"`/retrain {RETRAIN_HINT}`\nTrains a candidate, scores it, and lets the gate decide. Admins only.\n{rows}"

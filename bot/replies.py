@@ -1,0 +1,24 @@
+"""A word to one person, seen by nobody else."""
+
+import structlog
+from slack_bolt import Respond
+from slack_sdk import WebClient
+
+from bot.answer_view import section
+from bot.slack import SLACK_ERRORS, trouble_of
+
+log = structlog.get_logger()
+
+
+def private(client: WebClient, channel: str, user: str, text: str, *, respond: Respond | None = None) -> None:
+    """An ephemeral message; where the bot is no member, through the command's own address. Failure is logged only."""
+    try:
+        client.chat_postEphemeral(channel=channel, user=user, text=text, blocks=[section(text)])
+        return
+    except SLACK_ERRORS as error:
+        log.info("ephemeral_failed", code=trouble_of(error).code)
+    if respond is not None:
+        try:
+            respond(text=text, response_type="ephemeral")
+        except SLACK_ERRORS as error:
+            log.warning("respond_failed", code=trouble_of(error).code)

@@ -1,0 +1,117 @@
+"""The Web API client, who we are, and what its failures mean.
+
+Promise: a call that is not idempotent is never repeated here; one that is idempotent is repeated with backoff and
+Retry-After honoured. Knows the Web API's transport; knows no question and no run.
+"""
+
+import http.client
+import math
+import urllib.error
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import stamina
+from slack_sdk import WebClient
+from slack_sdk.errors import SlackApiError
+
+from storage.errors import ConfigurationError
+
+T = TypeVar("T")
+TRANSPORT_ERRORS = (OSError, http.client.HTTPException, urllib.error.URLError)
+SLACK_ERRORS = (SlackApiError, *TRANSPORT_ERRORS)
+SERVER_SIDE = {"internal_error", "fatal_error", "service_unavailable", "request_timeout", "team_added_to_org"}
+TIMEOUT_S = 10
+LONGEST_WAIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Me:
+    """The bot itself, as auth.test names it."""
+
+    team: str
+    user: str
+    bot_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """What a failed call means: `limited` (wait), `unsure` (it may have acted), `refused` (it did not, and will not)."""
+
+    kind: Literal["limited", "unsure", "refused"]
+    code: str
+    retry_after_s: float = 0.0
+
+
+def make_client(token: str, api_url: str) -> WebClient:
+    """A client that sends every request once: the SDK's own handlers re-post when a response is lost."""
+    return WebClient(token=token, base_url=api_url, timeout=TIMEOUT_S, retry_handlers=[])
+
+
+def who_am_i(client: WebClient) -> Me:
+    """Raises ConfigurationError when Slack cannot be reached or refuses the bot token."""
+    try:
+        reply = client.auth_test()
+    except SLACK_ERRORS as error:
+        code = trouble_of(error).code
+        step = (
+            "start Slack's side, or check SLACK_API_URL"
+            if isinstance(error, TRANSPORT_ERRORS)
+            else ("copy the Bot User OAuth Token of your app (OAuth & Permissions) into SLACK_BOT_TOKEN")
+        )
+        raise ConfigurationError(f"Slack at {client.base_url} refused auth.test: {code}. Next: {step}.") from None
+    return Me(team=str(reply["team_id"]), user=str(reply["user_id"]), bot_id=str(reply.get("bot_id") or ""))
+
+
+def trouble_of(error: BaseException) -> Trouble:
+    """Total: every exception of a Web API call has a meaning."""
+    if not isinstance(error, SlackApiError):
+        return Trouble(kind="unsure", code=type(error).__name__)
+    status, code = _status(error), _code(error)
+    if status == 429 or code in ("ratelimited", "rate_limited"):
+        return Trouble(kind="limited", code="ratelimited", retry_after_s=_retry_after(error))
+    if status >= 500 or code in SERVER_SIDE or not code:
+        return Trouble(kind="unsure", code=code or f"http_{status}")
+    return Trouble(kind="refused", code=code)
+
+
+def persist(call: Callable[[], T], *, for_s: float = LONGEST_WAIT_S) -> T:
+    """The result of an idempotent call, repeated for up to `for_s` seconds until Slack takes it.
+
+    Raises the last error when it was refused, or when the time is up.
+    """
+    result: list[T] = []
+    for attempt in stamina.retry_context(
+        on=_pause, attempts=None, timeout=for_s, wait_initial=0.3, wait_max=10, wait_jitter=0.2
+    ):
+        with attempt:
+            result.append(call())
+    return result[0]
+
+
+def _pause(error: Exception) -> bool | float:
+    if not isinstance(error, SLACK_ERRORS):
+        return False
+    trouble = trouble_of(error)
+    return trouble.retry_after_s if trouble.kind == "limited" else trouble.kind == "unsure"
+
+
+def _status(error: SlackApiError) -> int:
+    status = getattr(error.response, "status_code", 0)
+    return status if isinstance(status, int) else 0
+
+
+def _code(error: SlackApiError) -> str:
+    data: Any = getattr(error.response, "data", error.response)
+    found = data.get("error") if isinstance(data, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+def _retry_after(error: SlackApiError) -> float:
+    """Seconds from the header, between 0.5 and 60; one second when it is missing or no number."""
+    headers = {str(k).lower(): v for k, v in dict(getattr(error.response, "headers", {}) or {}).items()}
+    try:
+        seconds = float(headers.get("retry-after", 1))
+    except (TypeError, ValueError):
+        return 1.0
+    return min(LONGEST_WAIT_S, max(0.5, seconds)) if math.isfinite(seconds) else 1.0

@@ -1,0 +1,103 @@
+"""A scripted server of the OpenAI protocol on a free port: what a test tells it to do, it does.
+
+Modes: ok, slow, hang, garbage, html, empty, wrong_model, no_proof, cut, down (503).
+"""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+BASE = "b" * 64
+
+
+@dataclass
+class ModelServer:
+    url: str = ""
+    mode: str = "ok"
+    base_mode: str = "ok"
+    text: str = "Open Settings and choose Reset password."
+    adapter: str | None = None
+    delay_s: float = 0.0
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    def calls(self, model: str) -> list[dict[str, Any]]:
+        return [call for call in self.asked if call["model"] == model]
+
+
+def _chunk(model: str, delta: dict[str, Any], finish: str | None, **extra: Any) -> str:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    body = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": [choice], **extra}
+    return f"data: {json.dumps(body)}\n\n"
+
+
+def _proof(server: ModelServer, model: str) -> dict[str, Any]:
+    return {"base_digest": BASE, "adapter_digest": server.adapter if model == "tuned" else None,
+            "template_digest": "t" * 64, "prompt_digest": "p" * 64, "params": {"temperature": 0}}
+
+
+def _stream(server: ModelServer, model: str, mode: str) -> Iterator[str]:
+    text = server.text if model == "tuned" else "SECRET BASE ANSWER"
+    named = "gpt-4" if mode == "wrong_model" else model
+    words = [] if mode == "empty" else text.split(" ")
+    for n, word in enumerate(words):
+        if mode == "hang" and n == 1:
+            time.sleep(5)
+        if mode == "cut" and n == 2:
+            return
+        time.sleep(0.15 if mode == "slow" else server.delay_s)
+        yield _chunk(named, {"content": word if n == 0 else f" {word}"}, None)
+    extra = {} if mode == "no_proof" else {"evenkeel": _proof(server, model)}
+    usage = {"prompt_tokens": 10, "completion_tokens": len(words), "total_tokens": 10 + len(words)}
+    yield _chunk(named, {}, "stop", usage=usage, **extra)
+    yield "data: [DONE]\n\n"
+
+
+def _app(server: ModelServer) -> Starlette:
+    async def complete(request: Request) -> Response:
+        body = await request.json()
+        server.asked.append(body)
+        mode = server.mode if body["model"] == "tuned" else server.base_mode
+        if mode == "down":
+            return JSONResponse({"error": {"message": "busy"}}, 503)
+        if mode == "html":
+            return HTMLResponse("<html>not a model</html>")
+        if mode == "garbage":
+            return StreamingResponse(iter(["data: {\"choices\": [{]\n\n"]), media_type="text/event-stream")
+        return StreamingResponse(_stream(server, body["model"], mode), media_type="text/event-stream")
+
+    return Starlette(routes=[Route("/v1/chat/completions", complete, methods=["POST"])])
+
+
+@contextmanager
+def model_server() -> Iterator[ModelServer]:
+    server = ModelServer()
+    port = free_port()
+    web = uvicorn.Server(uvicorn.Config(_app(server), host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=web.run, daemon=True)
+    thread.start()
+    while not web.started:
+        time.sleep(0.01)
+    server.url = f"http://127.0.0.1:{port}/v1"
+    try:
+        yield server
+    finally:
+        web.should_exit = True
+        web.force_exit = True
+        thread.join()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

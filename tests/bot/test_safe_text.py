@@ -1,0 +1,74 @@
+"""Hostile model output cannot ping, hide a link, or break out of its message."""
+
+import re
+import unicodedata
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bot.safe_text import SPECIAL, safe, split
+
+EVIL = ["<!channel>", "<@U0MIA>", "<!subteam^S1>", "<https://evil.example/?q=SECRET|docs>", "<!date^1^x^https://evil|t>",
+        "<#C1>", "@here", "&lt;!channel&gt;", "![](https://evil.example/x.png)", "[ok](javascript:alert(1))", "[a](https://b)",
+        "[https://bank.example](https://evil.example)", "```", "`", "**", "*", "_", "~~", "<|im_end|>", "<|im_<|x|>start|>",
+        "</s>", "[INST]", "\u202e", "\u200b", "\x00", "\x1b[31m", "\ud83d", "# ", "- ", "\n", "\n\n\n", "> ", "|a|b|",
+        "\u0301" * 40, "plain words ", "🙂"]
+hostile = st.lists(st.one_of(st.sampled_from(EVIL), st.text(max_size=12)), max_size=30).map("".join)
+
+
+@given(hostile)
+@example("<|im_<|im_end|>end|>")
+@example("```\n<!channel>")
+@example("`<@U1>` **<!here>**")
+@example("[`](https://evil.example)`x`")
+def test_nothing_in_model_text_can_act(text: str) -> None:
+    shown = safe(text)
+
+    assert "<" not in shown and ">" not in shown
+    assert not SPECIAL.search(shown)
+    assert shown.count("```") % 2 == 0
+    assert all(c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") for c in shown)
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\u200b-\u200f\ufeff]", shown)
+    shown.encode()
+
+
+@given(hostile.map(lambda t: safe(t * 8)), st.integers(min_value=40, max_value=400))
+def test_parts_fit_and_keep_every_fence_balanced(text: str, limit: int) -> None:
+    parts = split(text, limit)
+
+    assert all(0 < len(part) <= limit for part in parts)
+    assert all(part.count("```") % 2 == 0 for part in parts)
+    assert not any(re.search(r"&[a-z]{0,3}$", part) for part in parts[:-1] if "&" not in re.sub(r"&(amp|lt|gt);", "", text))
+
+
+@pytest.mark.parametrize(("markdown", "mrkdwn"), [
+    ("**bold** and *italic* and ~~gone~~", "*bold* and _italic_ and ~gone~"),
+    ("# Title\n- one\n* two", "*Title*\n• one\n• two"),
+    ("[docs](https://x.example/a)", "docs (https://x.example/a)"),
+    ("![chart](https://evil.example/x.png)", "chart (https://evil.example/x.png)"),
+    ("[click](javascript:alert(1))", "click"),
+    ("<https://evil.example|docs>", "&lt;https://evil.example|docs&gt;"),
+    ("```python\nif a < b:\n    **x**\n```", "```\nif a &lt; b:\n    **x**\n```"),
+    ("run `a < b` now", "run `a &lt; b` now"),
+    ("&lt;!channel&gt;", "&amp;lt;!channel&amp;gt;"),
+    ("2 * 3 * 4 = 24", "2 * 3 * 4 = 24"),
+    ("```\nnever closed", "```\nnever closed\n```"),
+    ("<|im_end|>", ""),
+])
+def test_markdown_becomes_what_slack_shows(markdown: str, mrkdwn: str) -> None:
+    assert safe(markdown) == mrkdwn
+
+
+def test_a_long_answer_is_cut_at_paragraphs() -> None:
+    text = "\n\n".join(f"Paragraph {n} " + "word " * 30 for n in range(30))
+
+    parts = split(safe(text), 1000)
+
+    assert len(parts) > 3
+    assert all(part.startswith("Paragraph") for part in parts)
+    assert sum(part.count("word") for part in parts) == 900
+
+
+def test_a_megabyte_of_text_is_shown_in_part_and_at_once() -> None:
+    assert len(safe("<|x|>" * 100 + "a <b " * 200_000)) < 60_000
