@@ -72,4 +72,6 @@ def _phones(text: str) -> Spans:
     """Numbers with a country code, also those that no country gives out: an example of a number is one, too."""
     yield from (m.span() for m in _PHONE.finditer(text))
     for region in ("US", "DE", "ES"):
-        yield from ((m.start, m.end) for m in phonenumbers.PhoneNumberMatcher(text, region))
+        for match in phonenumbers.PhoneNumberMatcher(text, region):
+            opened = match.raw_string.startswith("(") and ")" not in match.raw_string  # the bracket is the sentence's
+            yield match.start + opened, match.end
