@@ -11,10 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from storage.errors import ConfigurationError
 
-SYSTEM_PROMPT = (
-    "You are the support assistant of the team in this Slack workspace. Answer the customer's question "
-    "directly, in the customer's language, in a few sentences."
-)
+SYSTEM_PROMPT = "You are a support assistant. Answer briefly and directly, in the customer's language."
 Names = Annotated[tuple[str, ...], NoDecode]
 
 
