@@ -119,7 +119,9 @@ def instructions(rows: Sequence[Row], system_prompt: str) -> Benchmark:
     )
 
 
-def _measure_instructions(rows: Sequence[Row], system_prompt: str, answerer: Answerer, tell: Tell) -> Iterator[Measured]:
+def _measure_instructions(
+    rows: Sequence[Row], system_prompt: str, answerer: Answerer, tell: Tell
+) -> Iterator[Measured]:
     prompts = [answerer.model.renderer.prompt(asked(system_prompt, row["prompt"])) for row in rows]
     answers = generated(answerer, prompts, max_new_tokens=INSTRUCTION_TOKENS, tell=tell)
     kept = [all(passes(answer, check) for check in row["checks"]) for row, answer in zip(rows, answers, strict=True)]

@@ -114,9 +114,7 @@ def _measure(
 
 def _choice(task: str, sample: Sample, tasks: int) -> Choice:
     item_id = f"{task}-{sample['doc_id']}"
-    return Choice(
-        item_id=item_id, cluster=task if tasks > 1 else item_id, answer=int(sample["target"]), sample=sample
-    )
+    return Choice(item_id=item_id, cluster=task if tasks > 1 else item_id, answer=int(sample["target"]), sample=sample)
 
 
 def _item(task: str, sample: Sample, metric: str, tasks: int) -> ItemScore:

@@ -98,7 +98,10 @@ def score(
         max_new_tokens=plan.max_new_tokens, seed=plan.seed)  # fmt: skip
     line = (*target, *plan.general)
     desk = _Desk(Answerer(model=model, adapter=adapter), ledger, progress, sum(b.cost for b in line), run_id)
-    found = {benchmark.name: desk.scores_of(benchmark) for benchmark in sorted(line, key=lambda b: b.cost)}
+    try:
+        found = {benchmark.name: desk.scores_of(benchmark) for benchmark in sorted(line, key=lambda b: b.cost)}
+    except _Stop as stop:
+        raise stop.reason from None
     scores = tuple(one for benchmark in line for one in found[benchmark.name])
     card = Scorecard(base_digest=model.base_digest, adapter_digest=adapter, suite_digest=plan.digest, scores=scores)
     if adapter is None:
@@ -118,6 +121,10 @@ def against_chance(card: Scorecard) -> tuple[str, ...]:
 
 class _Stop(BaseException):
     """Carries what the caller's own progress function raised past the net that catches a benchmark's faults."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class _Desk:
@@ -140,15 +147,17 @@ class _Desk:
     def _key(self, benchmark: Benchmark, name: str, metric: str) -> str:
         """Equal only for the same weights, adapter, template, rows, prompts, settings and metric."""
         model = self.answerer.model
-        return digest_of([model.base_digest, self.answerer.adapter, model.renderer.template_digest, benchmark.digest, name, metric])
+        return digest_of(
+            [model.base_digest, self.answerer.adapter, model.renderer.template_digest, benchmark.digest, name, metric]
+        )
 
     def _measure(self, benchmark: Benchmark, keys: dict[tuple[str, str], str]) -> tuple[Score, ...]:
         """Whatever could be measured, kept; whatever could not is told with its reason. The one place that swallows."""
         start = perf_counter()
         try:
-            measured = list(benchmark.measure(self.answerer, lambda done, total: self._tell(benchmark, done, total, benchmark.cost)))
-        except _Stop as stop:
-            raise stop.__cause__ or stop from None
+            measured = list(
+                benchmark.measure(self.answerer, lambda done, total: self._tell(benchmark, done, total, benchmark.cost))
+            )
         except Exception as error:
             self.note(f"{benchmark.name} is missing: {type(error).__name__}: {error}")
             return ()
@@ -156,7 +165,9 @@ class _Desk:
         sound = [one for one in measured if not self._is_faulty(one)]
         scores = tuple(_score(one, keys[one.benchmark, one.metric], benchmark, seconds) for one in sound)
         for one in scores:
-            self.ledger.scores.add(one, base_digest=self.answerer.model.base_digest, adapter_digest=self.answerer.adapter)
+            self.ledger.scores.add(
+                one, base_digest=self.answerer.model.base_digest, adapter_digest=self.answerer.adapter
+            )
         return scores
 
     def _is_faulty(self, measured: Measured) -> bool:
@@ -169,7 +180,7 @@ class _Desk:
         try:
             self.progress(self.done + cost * done // max(total, 1), self.total, f"{benchmark.name} {done}/{total}")
         except Exception as error:
-            raise _Stop from error
+            raise _Stop(error) from error
 
     def note(self, *texts: str) -> None:
         if self.run_id is not None:

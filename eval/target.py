@@ -112,18 +112,24 @@ def _by_corpus(
         unit="points",
         items=_items(lessons, values),
         value=of_all(wanted, answers),
-        stderr=jackknife_stderr(lambda at: of_all([wanted[i] for i in at], [answers[i] for i in at]), _clusters(lessons)),
+        stderr=jackknife_stderr(
+            lambda at: of_all([wanted[i] for i in at], [answers[i] for i in at]), _clusters(lessons)
+        ),
     )
 
 
 def _by_topic(lessons: Sequence[Lesson], answers: Sequence[str], train: Sequence[Lesson]) -> Iterator[Measured]:
     """Over the holdout lessons whose topic training knows. Guessing gives one in so many topics."""
     topics = Topics(train)
-    known = [(lesson, answer) for lesson, answer in zip(lessons, answers, strict=True) if lesson.category in topics.names]
+    known = [
+        (lesson, answer) for lesson, answer in zip(lessons, answers, strict=True) if lesson.category in topics.names
+    ]
     judged, truth = [lesson for lesson, _ in known], [lesson.category for lesson, _ in known]
     said = topics.of([answer for _, answer in known])
     items = _items(judged, [float(t == s) for t, s in zip(truth, said, strict=True)])
-    yield Measured(benchmark=NAME, metric="topic_acc", items=items, value=accuracy(truth, said), chance=1 / len(topics.names))
+    yield Measured(
+        benchmark=NAME, metric="topic_acc", items=items, value=accuracy(truth, said), chance=1 / len(topics.names)
+    )
     stderr = jackknife_stderr(lambda at: macro_f1([truth[i] for i in at], [said[i] for i in at]), _clusters(judged))
     yield Measured(benchmark=NAME, metric="macro_f1", items=items, value=macro_f1(truth, said), stderr=stderr)
 

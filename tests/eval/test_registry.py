@@ -1,0 +1,119 @@
+"""Any task of lm-eval by its name: here lm-eval's own loading over task files in a temporary folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval.tasks import TaskManager
+
+from bot.engine.model import LoadedModel
+from eval import registry
+from eval.benchmark import Answerer, Measured
+from eval.registry import registry_benchmark
+from storage.errors import ConfigurationError, EvenkeelError
+
+MEAN = "aggregation: mean, higher_is_better: true"
+FILES = {
+    "their_choice": (
+        "output_type: multiple_choice\ndoc_to_text: '{{q}}'\ndoc_to_target: gold\ndoc_to_choice: c\n"
+        f"metric_list: [{{metric: acc, {MEAN}}}, {{metric: acc_norm, {MEAN}}}]\n"
+    ),
+    "their_text": (
+        "output_type: loglikelihood_rolling\ndoc_to_text: ''\ndoc_to_target: '{{q}}'\n"
+        "metric_list: [{metric: bits_per_byte, aggregation: bits_per_byte, higher_is_better: false}]\n"
+    ),
+    "their_answer": (
+        "output_type: generate_until\ndoc_to_text: '{{q}}'\ndoc_to_target: '{{c[0]}}'\n"
+        "generation_kwargs: {until: ['.'], max_gen_toks: 4}\n"
+        f"metric_list: [{{metric: exact_match, {MEAN}}}]\n"
+    ),
+    "their_last_word": (
+        "output_type: loglikelihood\ndoc_to_text: '{{q}}'\ndoc_to_target: ' {{c[0]}}'\n"
+        f"metric_list: [{{metric: acc, {MEAN}}}]\n"
+    ),
+    "their_odd_one": (
+        "output_type: loglikelihood_rolling\ndoc_to_text: ''\ndoc_to_target: '{{q}}'\n"
+        "metric_list: [{metric: word_perplexity, aggregation: weighted_perplexity, higher_is_better: false}]\n"
+    ),
+}
+
+
+@pytest.fixture
+def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    rows = tmp_path / "rows.jsonl"
+    made = [{"q": f"Is {i} even?", "c": ["yes", "no"], "gold": i % 2} for i in range(9)]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in made))
+    data = f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {rows}}}, cache_dir: {tmp_path}}}\ntest_split: test\n"
+    for name, text in FILES.items():
+        (tmp_path / f"{name}.yaml").write_text(f"task: {name}\n{data}{text}")
+    (tmp_path / "group.yaml").write_text("group: their_group\ntask: [their_choice]\n")
+    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
+    monkeypatch.setattr(registry, "known_tasks", lambda: manager)
+    return rows
+
+
+def measured(name: str, model: LoadedModel, *, items: int = 5) -> list[Measured]:
+    benchmark = registry_benchmark(name, items=items, seed=1)
+    found = list(benchmark.measure(Answerer(model=model, adapter=None), lambda *_: None))
+    assert [(m.benchmark, m.metric) for m in found] == list(benchmark.expects)
+    assert all(len(m.items) == items for m in found)
+    return found
+
+
+@pytest.mark.usefixtures("theirs")
+def test_multiple_choice_of_theirs_has_acc_norm_and_p_correct(tiny_model: LoadedModel) -> None:
+    right, sure = measured("their_choice", tiny_model)
+
+    assert (right.metric, right.chance) == ("acc_norm", 0.5)
+    assert all((item.value > 0.5) == bool(hit.value) for item, hit in zip(sure.items, right.items, strict=True))
+
+
+@pytest.mark.usefixtures("theirs")
+@pytest.mark.parametrize(
+    ("name", "metric", "direction"),
+    [
+        ("their_text", "bits_per_byte", "lower"),
+        ("their_answer", "exact_match", "higher"),
+        ("their_last_word", "acc", "higher"),
+        ("their_group", "acc_norm", "higher"),
+    ],
+)
+def test_other_kinds_give_the_metric_that_they_log(
+    name: str, metric: str, direction: str, tiny_model: LoadedModel
+) -> None:
+    first = measured(name, tiny_model)[0]
+
+    assert (first.metric, first.direction) == (metric, direction)
+
+
+@pytest.mark.usefixtures("theirs")
+def test_a_task_that_we_cannot_read_is_said_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="their_odd_one answers by loglikelihood_rolling and logs word_perp"):
+        registry_benchmark("their_odd_one", items=4, seed=1)
+
+
+@pytest.mark.usefixtures("theirs")
+def test_an_unknown_name_is_said_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="'nonsense' is neither one of our task files nor a task of lm-eval"):
+        registry_benchmark("nonsense", items=4, seed=1)
+
+
+def test_rows_that_cannot_be_had_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Offline:
+        all_tasks = ("gsm8k",)
+
+        def load(self, names: list[str]) -> Any:
+            raise ConnectionError("Couldn't reach 'openai/gsm8k' on the Hub")
+
+    monkeypatch.setattr(registry, "known_tasks", Offline)
+
+    with pytest.raises(EvenkeelError, match="gsm8k could not be loaded .*Couldn't reach.* take the name out of"):
+        registry_benchmark("gsm8k", items=4, seed=1)
+
+
+def test_other_rows_are_another_measurement(theirs: Path) -> None:
+    before = registry_benchmark("their_choice", items=9, seed=1).digest
+    theirs.write_text(theirs.read_text().replace("Is 3 even?", "Is three even?"))
+
+    assert registry_benchmark("their_choice", items=9, seed=1).digest != before

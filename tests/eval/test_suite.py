@@ -1,0 +1,226 @@
+"""The suite: one plan for all, nothing measured twice, nothing missing passed off as zero."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bot.engine.model import LoadedModel
+from eval import suite
+from eval.benchmark import Benchmark, Measured, draw
+from eval.suite import Plan, against_chance, fault, plan_from, score
+from storage.ledger import Ledger
+from storage.records import ItemScore, Lesson, Score, Scorecard
+from storage.settings import Settings
+
+Make = Callable[[str, int], tuple[Lesson, ...]]
+
+
+def items(*values: float) -> tuple[ItemScore, ...]:
+    return tuple(ItemScore(item_id=str(i), cluster=str(i), value=v) for i, v in enumerate(values))
+
+
+def toy(name: str, measure: Any, *, digest: str = "d") -> Benchmark:
+    """A benchmark of one metric whose numbers a test chooses."""
+
+    def run(answerer: Any, tell: Any) -> list[Measured]:
+        tell(1, 1)
+        return [Measured(benchmark=name, metric="acc", items=measure(answerer), chance=0.5)]
+
+    return Benchmark(name=name, domain="general", expects=((name, "acc"),), digest=digest, cost=1, measure=run)
+
+
+def plan_of(*general: Benchmark) -> Plan:
+    return Plan(general=general, missing=(), seed=1, target_items=4, target_generations=4, max_new_tokens=4)
+
+
+def run(plan: Plan, model: LoadedModel, ledger: Ledger, adapter: str | None = None, **more: Any) -> Scorecard:
+    return score(model, adapter, **{"plan": plan, "holdout": (), "ledger": ledger, "progress": lambda *_: None, **more})
+
+
+@pytest.fixture
+def run_id(ledger: Ledger) -> int:
+    return ledger.runs.request(reason="cli", requested_by="test", overrides={})
+
+
+def said(ledger: Ledger, run_id: int) -> str:
+    return "\n".join(line["text"] for line in ledger.runs.history(run_id))
+
+
+def test_a_scorecard_is_whole_and_in_the_plans_order(
+    tiny_model: LoadedModel, small: Settings, ledger: Ledger, lessons: Make
+) -> None:
+    plan, seen = plan_from(small), list[tuple[int, int, str]]()
+
+    card = run(
+        plan, tiny_model, ledger, holdout=lessons("h", 8), train=lessons("t", 9),
+        progress=lambda done, total, text: seen.append((done, total, text)))  # fmt: skip
+
+    assert plan.missing == ()
+    pairs = [(s.benchmark, s.metric) for s in card.scores]
+    assert pairs[0] == ("support", "bits_per_byte")
+    assert pairs[7:] == list(plan.expects)
+    assert {"arc_easy", "instructions", "refusal", "over_refusal", "instruct_answers"} <= {b for b, _ in pairs}
+    assert any(b.startswith("languages.") for b, _ in pairs) and any(b.startswith("open_text.") for b, _ in pairs)
+    assert all(s.n == len(s.items) >= 2 and math.isfinite(s.value) and s.stderr >= 0 for s in card.scores)
+    assert (card.base_digest, card.adapter_digest, card.suite_digest) == (tiny_model.base_digest, None, plan.digest)
+    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+    assert seen[-1][0] == seen[-1][1]
+    assert ledger.verify() == ()
+
+
+def test_what_is_known_is_not_measured_again(tiny_model: LoadedModel, ledger: Ledger) -> None:
+    calls: list[str | None] = []
+
+    def counted(answerer: Any) -> tuple[ItemScore, ...]:
+        calls.append(answerer.adapter)
+        return items(0.0, 1.0, 1.0)
+
+    plan = plan_of(toy("x", counted))
+    first, second = run(plan, tiny_model, ledger), run(plan, tiny_model, ledger)
+
+    assert calls == [None]
+    assert first == second
+
+
+def test_two_adapters_and_the_base_never_share_a_score(
+    tiny_model: LoadedModel, adapters: tuple[str, str], ledger: Ledger, small: Settings
+) -> None:
+    plan = replace(plan_from(small), general=plan_from(small).general[:1])
+
+    cards = [run(plan, tiny_model, ledger, who) for who in (None, *adapters)]
+
+    keys = [{s.key for s in card.scores} for card in cards]
+    assert not (keys[0] & keys[1] or keys[1] & keys[2] or keys[0] & keys[2])
+    sure = [card.get("arc_easy", "p_correct") for card in cards]
+    assert len({s.value for s in sure if s}) == 3
+    assert run(plan, tiny_model, ledger, adapters[0]) == cards[1]
+
+
+def test_other_rows_or_another_template_are_another_measurement(tiny_model: LoadedModel, ledger: Ledger) -> None:
+    one = run(plan_of(toy("x", lambda _: items(0.0, 1.0))), tiny_model, ledger)
+    other = run(plan_of(toy("x", lambda _: items(1.0, 1.0), digest="e")), tiny_model, ledger)
+
+    assert one.scores[0].key != other.scores[0].key
+    assert one.suite_digest != other.suite_digest
+    assert (one.scores[0].value, other.scores[0].value) == (0.5, 1.0)
+
+
+def test_a_benchmark_that_crashes_is_missing_with_its_reason_and_the_others_stand(
+    tiny_model: LoadedModel, ledger: Ledger, run_id: int
+) -> None:
+    def crash(_: Any) -> tuple[ItemScore, ...]:
+        raise RuntimeError("out of memory")
+
+    card = run(plan_of(toy("bad", crash), toy("good", lambda _: items(0.0, 1.0))), tiny_model, ledger, run_id=run_id)
+
+    assert [s.benchmark for s in card.scores] == ["good"]
+    assert "bad is missing: RuntimeError: out of memory" in said(ledger, run_id)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ((math.nan, 1.0, 0.0), "1 of 3 items are not numbers"),
+        ((math.inf, 1.0), "1 of 2 items"),
+        ((1.0,), "1 items give"),
+        ((), "0 items"),
+    ],
+)
+def test_nan_or_too_few_items_are_missing_not_zero(
+    values: tuple[float, ...], reason: str, tiny_model: LoadedModel, ledger: Ledger, run_id: int
+) -> None:
+    card = run(plan_of(toy("x", lambda _: items(*values))), tiny_model, ledger, run_id=run_id)
+
+    assert card.get("x", "acc") is None
+    assert reason in said(ledger, run_id)
+
+
+def test_a_faulty_measurement_is_tried_again(tiny_model: LoadedModel, ledger: Ledger) -> None:
+    answers = iter([items(math.nan, 1.0), items(0.0, 1.0)])
+    plan = plan_of(toy("x", lambda _: next(answers)))
+
+    assert run(plan, tiny_model, ledger).scores == ()
+    assert run(plan, tiny_model, ledger).scores[0].value == 0.5
+
+
+def test_a_corpus_value_that_is_no_number_is_a_fault() -> None:
+    assert "value" in fault(Measured(benchmark="x", metric="bleu", items=items(1.0, 2.0), value=math.nan))
+
+
+def test_what_progress_raises_stops_the_scoring(tiny_model: LoadedModel, ledger: Ledger) -> None:
+    class Cancelled(Exception):
+        pass
+
+    def cancel(*_: Any) -> None:
+        raise Cancelled("asked to stop")
+
+    with pytest.raises(Cancelled, match="asked to stop"):
+        run(plan_of(toy("x", lambda _: items(0.0, 1.0))), tiny_model, ledger, progress=cancel)
+
+
+def test_without_the_fetched_suite_the_plan_says_what_is_missing(
+    small: Settings, tiny_model: LoadedModel, ledger: Ledger, run_id: int
+) -> None:
+    settings = small.model_copy(update={"general_tasks": ("arc_easy", "hellaswag")})
+
+    plan = plan_from(settings)
+
+    assert plan.missing == ("hellaswag is not on this disk. Next: evenkeel suite fetch",)
+    assert "hellaswag" not in {b for b, _ in plan.expects} and "instructions" in {b for b, _ in plan.expects}
+    assert plan.digest != plan_from(small).digest
+    run(replace(plan, general=()), tiny_model, ledger, run_id=run_id)
+    assert "hellaswag is not on this disk" in said(ledger, run_id)
+
+
+def test_a_plan_is_the_same_plan_when_made_again_and_another_with_another_seed(small: Settings) -> None:
+    assert plan_from(small).digest == plan_from(small).digest
+    assert plan_from(small).digest != plan_from(small.model_copy(update={"seed": 18})).digest
+    assert plan_from(small).digest != plan_from(small.model_copy(update={"system_prompt": "Other."})).digest
+
+
+def test_a_name_that_is_not_ours_goes_to_lm_evals_registry(small: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def record(name: str, *, items: int, seed: int) -> Benchmark:
+        asked.append(name)
+        return toy(name, lambda _: ())
+
+    monkeypatch.setattr(suite, "registry_benchmark", record)
+
+    plan = plan_from(small.model_copy(update={"general_tasks": ("arc_easy", "gsm8k", "languages")}))
+
+    assert asked == ["gsm8k"]
+    assert sum(b == "gsm8k" for b, _ in plan.expects) == 1
+    assert len({b.name for b in plan.general}) == len(plan.general)
+
+
+def test_each_benchmark_that_can_be_guessed_is_told_against_chance(
+    tiny_model: LoadedModel, ledger: Ledger, run_id: int
+) -> None:
+    plan = plan_of(
+        toy("sure", lambda _: items(*[1.0] * 9, 0.0)), toy("blind", lambda _: items(*[1.0, 0.0] * 5), digest="e")
+    )
+
+    lines = against_chance(run(plan, tiny_model, ledger, run_id=run_id))
+
+    assert lines[0] == "sure (acc): 90.0 % of 10 items, guessing gives 50.0 %: above chance"
+    assert lines[1].endswith("at chance, so it is no evidence")
+    assert all(line in said(ledger, run_id) for line in lines)
+
+
+def test_stderr_counts_clusters() -> None:
+    """Four copies of two opinions are two opinions."""
+    values = tuple(ItemScore(item_id=str(i), cluster=str(i // 4), value=float(i // 4)) for i in range(8))
+    made: Score = suite._score(Measured(benchmark="x", metric="acc", items=values), "k", toy("x", lambda _: ()), 1.0)
+
+    assert made.stderr == pytest.approx(0.5)
+    assert made.value == 0.5
+
+
+def test_a_larger_slice_of_a_seed_holds_the_smaller_one() -> None:
+    assert set(draw(100, 10, seed=3, name="x")) < set(draw(100, 30, seed=3, name="x"))
+    assert draw(5, 30, seed=3, name="x") == [0, 1, 2, 3, 4]
+    assert draw(100, 10, seed=3, name="x") != draw(100, 10, seed=4, name="x")
