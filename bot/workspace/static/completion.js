@@ -68,7 +68,8 @@ const has = (text, query) => String(text ?? "").toLowerCase().includes(query.toL
 
 function persons(query) {
   const fits = (user) => has(user.name, query) || has(user.real_name, query);
-  return [...state.users.values()].filter(fits).slice(0, MOST).map((user) => ({
+  const first = (user) => (user.role === "bot" ? 2 : 0) + (has(user.name.slice(0, query.length), query) ? 4 : 0);
+  return [...state.users.values()].filter(fits).sort((a, b) => first(b) - first(a)).slice(0, MOST).map((user) => ({
     insert: `@${user.real_name || user.name}`, name: user.real_name || user.name, look: avatar(user, "small"), testid: `complete-${user.id}`,
     end: user.role === "bot" ? h("span", { class: "badge badge-app" }, "APP") : roleBadge(user),
   }));

@@ -2,11 +2,11 @@
 
 import { h, iconButton } from "./dom.js";
 import { post } from "./api.js";
-import { noteCommand } from "./guide.js";
 import { completion } from "./completion.js";
 import { toast } from "./notices.js";
 import { avatar } from "./message.js";
 import { pickEmoji } from "./picker.js";
+import { noteCommand } from "./progress.js";
 import { state } from "./state.js";
 import { outgoing } from "./text.js";
 

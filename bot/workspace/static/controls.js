@@ -21,7 +21,7 @@ async function send(node, element, block, where, more) {
   if (element.confirm && !(await confirmed(element.confirm))) return false;
   node.setAttribute("aria-busy", "true");
   try {
-    await where.act({ block_id: block.block_id, action_id: element.action_id, type: element.type, ...more });
+    await where.act({ block_id: block.block_id, action_id: element.action_id, ...more }, element.type);
     return true;
   } catch {
     return false; // the toast has said it

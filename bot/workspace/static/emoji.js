@@ -70,7 +70,7 @@ export function emoji(full) {
 /** Emoji whose name or words hold the query, those that start with it first; only what this machine can show. */
 export function search(query, limit = 200) {
   const wanted = query.trim().toLowerCase().replaceAll("_", " ").replace(/^:|:$/g, "");
-  const hits = ENTRIES.filter((entry) => entry.words.includes(wanted) && (isDrawn(entry.name) || supported(entry.char)));
+  const hits = ENTRIES.filter((entry) => entry.words.includes(wanted) && (isDrawn(entry.name) || coloured(entry.char)));
   if (wanted) hits.sort((a, b) => b.words.startsWith(wanted) - a.words.startsWith(wanted));
   return hits.slice(0, limit).map((entry) => entry.name);
 }
@@ -80,11 +80,14 @@ let missing;
 
 /** Whether this machine has a picture for the character: it differs from what an unassigned one looks like. */
 function supported(char) {
-  if (!seen.has(char)) {
-    missing ??= picture("\u{10FFFE}");
-    seen.set(char, picture(bare(char)) !== missing);
-  }
-  return seen.get(char);
+  missing ??= picture("\u{10FFFE}").join();
+  if (!seen.has(char)) seen.set(char, picture(char));
+  return seen.get(char).join() !== missing;
+}
+
+/** Whether that picture has colours: a line drawing of a text font would look lost in the picker. */
+function coloured(char) {
+  return supported(char) && seen.get(char).some((value, at) => at % 4 < 3 && value > 0);
 }
 
 function picture(char) {
@@ -93,5 +96,5 @@ function picture(char) {
   pen.font = "16px sans-serif";
   pen.textBaseline = "top";
   pen.fillText(char, 2, 2);
-  return pen.getImageData(0, 0, 24, 24).data.join();
+  return pen.getImageData(0, 0, 24, 24).data;
 }

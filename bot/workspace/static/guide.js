@@ -5,28 +5,11 @@ import { emoji } from "./emoji.js";
 import { avatar } from "./message.js";
 import { toast } from "./notices.js";
 import { go } from "./place.js";
+import { DISMISSED, progress } from "./progress.js";
 import { authorOf, bot, changed, firstName, isReply, people, recall, remember, state } from "./state.js";
 
 const EXAMPLE = "@Evenkeel How do I reset my password?";
-const DISMISSED = "evenkeel/guide";
 const cast = (role) => people().find((user) => user.role === role);
-
-/** Which of the three steps are done, as the messages tell. */
-export function progress() {
-  const everything = [...state.messages.values()].flatMap((channel) => [...channel.values()]);
-  const role = (id) => state.users.get(id)?.role;
-  const rated = (message) => (message.reactions ?? []).some((each) => /^[+-]1/.test(each.name) && each.users.some((id) => role(id) === "agent"));
-  return {
-    asked: everything.some((message) => role(message.user) === "customer" && !message.subtype),
-    rated: everything.some((message) => authorOf(message).role === "bot" && rated(message)),
-    retrained: recall(`${DISMISSED}/retrained`, false),
-  };
-}
-
-/** Remember that somebody retrained from this page. */
-export function noteCommand(command) {
-  if (command === "/retrain") remember(`${DISMISSED}/retrained`, true);
-}
 
 /** The row that stands first in #support, or null. `prefill(text)` writes into the composer after the switch. */
 export function guideRow(channel, prefill) {

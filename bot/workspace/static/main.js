@@ -80,5 +80,5 @@ function beginning(channel) {
   return { key: "beginning", mark: channel.id, build: () => h("div", { class: "beginning" },
     direct ? avatar(state.users.get(otherIn(channel)) ?? bot(), "large") : h("span", { class: "beginning-mark" }, icon("hash")),
     h("h2", {}, titleOf(channel)),
-    h("p", {}, direct ? "This is the beginning of your conversation." : `This is the beginning of #${channel.name}. ${TOPICS[channel.name] ?? ""}`)) };
+    h("p", {}, direct ? "This is the beginning of your conversation." : `This is the beginning of #${channel.name}. ${TOPICS[channel.name] ?? "Everybody of this workspace is here"}.`)) };
 }

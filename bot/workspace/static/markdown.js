@@ -3,6 +3,7 @@
 import { h } from "./dom.js";
 import { MARKDOWN, fence, inline } from "./text.js";
 
+const DEEPEST = 5;
 const marked = (text) => inline(text, MARKDOWN);
 const FENCE = /^\s*(`{3,}|~{3,})/;
 const HEADING = /^(#{1,6})\s+(.*?)\s*#*$/;
@@ -12,18 +13,18 @@ const ITEM = /^(\s*)(?:([-*+•])|(\d{1,9})[.)])\s+/;
 const DELIMITER = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
 
 /** Elements of a Markdown text. An unclosed fence runs to the end, as it does while an answer streams in. */
-export function markdown(text) {
+export function markdown(text, depth = 0) {
   const lines = String(text ?? "").replaceAll("\r\n", "\n").split("\n");
   const out = [];
   for (let i = 0; i < lines.length;) {
-    const [node, next] = blockAt(lines, i);
+    const [node, next] = blockAt(lines, i, depth);
     if (node) out.push(node);
     i = next;
   }
   return out;
 }
 
-function blockAt(lines, i) {
+function blockAt(lines, i, depth) {
   const line = lines[i];
   if (!line.trim()) return [null, i + 1];
   if (FENCE.test(line)) return fenceAt(lines, i);
@@ -31,7 +32,7 @@ function blockAt(lines, i) {
   if (heading) return [h("p", { class: `md-heading md-h${Math.min(heading[1].length, 3)}`, role: "heading", "aria-level": 3 + Math.min(heading[1].length, 3) }, marked(heading[2])), i + 1];
   if (RULE.test(line)) return [h("hr"), i + 1];
   if (line.includes("|") && DELIMITER.test(lines[i + 1] ?? "") && lines[i + 1].includes("-")) return tableAt(lines, i);
-  if (QUOTE.test(line)) return run(lines, i, (each) => QUOTE.test(each), (part) => h("blockquote", {}, markdown(part.map((each) => each.replace(QUOTE, "")).join("\n"))));
+  if (QUOTE.test(line) && depth < DEEPEST) return run(lines, i, (each) => QUOTE.test(each), (part) => h("blockquote", {}, markdown(part.map((each) => each.replace(QUOTE, "")).join("\n"), depth + 1)));
   if (ITEM.test(line)) return run(lines, i, (each) => ITEM.test(each) || /^\s{2,}\S/.test(each), (part) => list(part));
   return run(lines, i, (each, at) => at === i || startsNothing(each), paragraph);
 }

@@ -6,6 +6,7 @@ import { blocks, local, onlyEmoji } from "./blocks.js";
 import { emoji, parts } from "./emoji.js";
 import { lightbox, menu, toast } from "./notices.js";
 import { pickEmoji } from "./picker.js";
+import { noteClick } from "./progress.js";
 import { go, link } from "./place.js";
 import { authorOf, bot, changed, drop, firstName, nameOf, repliesTo, state, statusAt } from "./state.js";
 import { mrkdwn } from "./text.js";
@@ -58,13 +59,13 @@ export function messageMark(message, view) {
 
 function content(message, where) {
   const scope = `m${message.ts}`;
-  const act = (payload) => post("click", { ...where, ...payload });
+  const act = (payload, kind) => post("click", { ...where, ...payload }).then(() => noteClick(kind));
   const shown = message.blocks?.length
     ? blocks(message.blocks, { act, scope, files: message.files })
     : [h("div", { class: `rich ${onlyEmoji(message.text) ? "only-emoji" : ""}` }, mrkdwn(message.text))];
   const body = h("div", { class: "content" }, shown, (message.attachments ?? []).map((each) => attachment(each, act, scope)));
   if (message.streaming) tail(body).append(h("span", { class: "cursor", "aria-hidden": "true" }));
-  if (message.edited) tail(body).append(h("span", { class: "edited" }, " (edited)"));
+  if (message.edited && !(message.bot_id && message.blocks)) tail(body).append(h("span", { class: "edited" }, " (edited)"));
   return body;
 }
 

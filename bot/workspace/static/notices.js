@@ -49,6 +49,7 @@ export function popover(anchor, label, build, props = {}) {
     if (node.contains(document.activeElement) || document.activeElement === document.body) anchor.focus({ preventScroll: true });
     node.remove();
   });
+  addEventListener("hashchange", close, { once: true });
   node.showPopover();
   beside(node, anchor.getBoundingClientRect());
   node.querySelector("[autofocus], input, button")?.focus({ preventScroll: true });

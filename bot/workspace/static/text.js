@@ -7,17 +7,18 @@ import { nameOf, state } from "./state.js";
 import { go } from "./place.js";
 
 const MRKDWN = [["*", "strong"], ["_", "em"], ["~", "s"]];
+const VERBATIM = [...MRKDWN]; // the same marks, but a bare address stays text: what the app asks for with verbatim
 export const MARKDOWN = [["**", "strong"], ["__", "strong"], ["~~", "s"], ["*", "em"], ["_", "em"]];
 const DEEPEST = 8;
 
 /** The text of a message: fences, quotes, lists and lines, each with its inline marks. */
-export function mrkdwn(text) {
+export function mrkdwn(text, styles = MRKDWN) {
   return String(text ?? "").split(/```/).flatMap((part, at, all) => {
     const fenced = at % 2 === 1 && at < all.length - 1;
     if (fenced) return [fence(part.replace(/^\n/, "").replace(/\n$/, ""))];
     const open = at % 2 === 1 ? "```" + part : part;
     const lines = open.replace(at > 0 ? /^\n/ : /^$/, "").replace(at < all.length - 1 ? /\n$/ : /$^/, "");
-    return lines ? blocksOf(lines.split("\n")) : [];
+    return lines ? blocksOf(lines.split("\n"), styles) : [];
   });
 }
 
@@ -30,32 +31,32 @@ const QUOTE = /^(?:&gt;|>)(?!(?:&gt;|>){2}) ?/;
 const REST_QUOTE = /^(?:&gt;|>){3} ?/;
 const ITEM = /^(\s*)(?:([•◦▪‣-])|(\d{1,3})[.)])\s+(?=\S)/;
 
-function blocksOf(lines) {
+function blocksOf(lines, styles, quoted = false) {
   const out = [];
   for (let i = 0; i < lines.length;) {
-    const kind = kindOf(lines[i]);
+    const kind = kindOf(lines[i], quoted);
     let end = i + 1;
-    while (end < lines.length && (kind === "rest" || kindOf(lines[end]) === kind)) end++;
-    out.push(block(kind, lines.slice(i, end)));
+    while (end < lines.length && (kind === "rest" || kindOf(lines[end], quoted) === kind)) end++;
+    out.push(block(kind, lines.slice(i, end), styles));
     i = end;
   }
   return out;
 }
 
-function kindOf(line) {
-  if (REST_QUOTE.test(line)) return "rest";
-  if (QUOTE.test(line)) return "quote";
+function kindOf(line, quoted) {
+  if (!quoted && REST_QUOTE.test(line)) return "rest";
+  if (!quoted && QUOTE.test(line)) return "quote";
   const item = ITEM.exec(line);
   return item ? (item[3] ? "ol" : "ul") : "lines";
 }
 
-function block(kind, lines) {
-  if (kind === "quote" || kind === "rest") return h("blockquote", {}, blocksOf(lines.map((line) => line.replace(kind === "rest" ? REST_QUOTE : QUOTE, ""))));
-  if (kind === "lines") return h("p", {}, withBreaks(lines.map((line) => inline(line))));
+function block(kind, lines, styles) {
+  if (kind === "quote" || kind === "rest") return h("blockquote", {}, blocksOf(lines.map((line) => line.replace(kind === "rest" ? REST_QUOTE : QUOTE, "")), styles, true));
+  if (kind === "lines") return h("p", {}, withBreaks(lines.map((line) => inline(line, styles))));
   const start = kind === "ol" ? ITEM.exec(lines[0])[3] : null;
   return h(kind, { start }, lines.map((line) => {
     const [, indent] = ITEM.exec(line);
-    return h("li", { class: indent.length > 1 ? "deeper" : null }, inline(line.replace(ITEM, "")));
+    return h("li", { class: indent.length > 1 ? "deeper" : null }, inline(line.replace(ITEM, ""), styles));
   }));
 }
 
@@ -80,7 +81,6 @@ export function inline(text, styles = MRKDWN, depth = 0) {
   return out;
 }
 
-const CODE = /^(`+)([^\n]*?[^`])\1(?!`)/;
 const ANGLE = /^<([^<>\n]+)>/;
 const BARE = /^https?:\/\/[^\s<>`"|]+/;
 const NAMED = /^:([a-z0-9_+'-]+(?:::skin-tone-[2-6])?):/;
@@ -92,16 +92,25 @@ function atomAt(text, i, styles) {
   const char = rest[0];
   let m;
   if (styles === MARKDOWN && char === "\\" && (m = ESCAPED.exec(rest))) return { nodes: m[1], length: 2 };
-  if (char === "`" && (m = CODE.exec(rest))) return { nodes: h("code", {}, unescaped(m[2])), length: m[0].length };
+  if (char === "`") return codeAt(text, i);
   if (char === "<" && (m = ANGLE.exec(rest))) return { nodes: angle(m[1]), length: m[0].length };
   if (styles === MARKDOWN && (char === "[" || char === "!") && (m = MD_LINK.exec(rest))) return { nodes: anchor(m[3], inline(m[2] || m[3], styles, 1)), length: m[0].length };
-  if (char === "h" && !/\w/.test(text[i - 1] ?? "") && (m = BARE.exec(rest))) {
+  if (char === "h" && styles !== VERBATIM && !/\w/.test(text[i - 1] ?? "") && (m = BARE.exec(rest))) {
     const url = m[0].replace(/[.,;:!?)\]'*_~]+$/, "");
     return { nodes: anchor(unescaped(url), unescaped(url)), length: url.length };
   }
   if (char === ":" && (m = NAMED.exec(rest)) && isEmoji(m[1])) return { nodes: emoji(m[1]), length: m[0].length };
   if (char > "\u2000" && (m = emojiAt(rest))) return { nodes: emoji(m.full), length: m.length };
   return null;
+}
+
+/** Code between two equal runs of ticks on one line; a run without its like is text. */
+function codeAt(text, i) {
+  const ticks = /^`+/.exec(text.slice(i))[0];
+  const end = text.indexOf(ticks, i + ticks.length);
+  const inner = text.slice(i + ticks.length, end);
+  if (end < 0 || !inner || text[end + ticks.length] === "`") return { nodes: ticks, length: ticks.length };
+  return { nodes: h("code", {}, unescaped(inner)), length: inner.length + 2 * ticks.length };
 }
 
 const WORD = /[\p{L}\p{N}]/u;
@@ -216,7 +225,7 @@ const quoted = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 export function textOf(object) {
   if (!object) return [];
   if (typeof object === "string") return mrkdwn(object);
-  return object.type === "mrkdwn" ? mrkdwn(object.text) : withBreaks(String(object.text ?? "").split("\n").map((line) => plain(line)));
+  return object.type === "mrkdwn" ? mrkdwn(object.text, object.verbatim ? VERBATIM : MRKDWN) : withBreaks(String(object.text ?? "").split("\n").map((line) => plain(line)));
 }
 
 /** Text without marks, but with emoji. */
