@@ -16,7 +16,7 @@ from bot.commands import Commands
 from bot.corrections import CORRECTION_VIEW, Corrections
 from bot.delivery import Delivery
 from bot.home import home
-from bot.intake import intake
+from bot.intake import Intake
 from bot.models import Models
 from bot.reactions import CORRECT_ACTION, Reactions
 from bot.replies import private
@@ -79,8 +79,7 @@ def build_app(settings: Settings, ledger: Ledger, client: WebClient, me: Me, *, 
         client=client,
         token=client.token,
         signing_secret=settings.slack_signing_secret.get_secret_value() or None,
-        token_verification_enabled=False,
-        before_authorize=intake(ledger, me, workers.wake),
+        before_authorize=Intake(ledger, me, workers.wake),
     )
     add_commands(app, Commands(settings=settings, ledger=ledger, roles=roles), client)
     add_corrections(app, Corrections(settings=settings, ledger=ledger, client=client, roles=roles))

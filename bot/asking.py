@@ -60,7 +60,7 @@ class Asking:
         finally:
             with self._lock:
                 self._busy.discard(thread)
-                self._held.pop(item.inbox_id)
+                self._held.pop(item.inbox_id, None)
         return True
 
     def extend_leases(self) -> None:

@@ -78,10 +78,10 @@ class Commands:
         if refusal := self.refusal(user, "approve"):
             raise EvenkeelError(refusal)
         decision_id, _, digest = value.partition(":")
-        decision = self.ledger.promotions.decision(int(decision_id)) if decision_id.isdecimal() else None
+        decision = self.ledger.promotions.decision(number(decision_id) or 0)
         if decision is None or decision.candidate_digest != digest:
             raise EvenkeelError("This button belongs to no decision that is known here. Next: /model.")
-        promotion = self.ledger.promotions.promote(int(decision_id), actor=user, reason="approved in Slack")
+        promotion = self.ledger.promotions.promote(number(decision_id) or 0, actor=user, reason="approved in Slack")
         return f"v{promotion.version}"
 
     def refusal(self, user: str, action: str) -> str:
@@ -102,15 +102,15 @@ class Commands:
 
     def _rollback(self, user: str, words: list[str]) -> str:
         wanted = words[0].removeprefix("v") if words else None
-        if wanted is not None and not (wanted.isdecimal() and len(wanted) < 10):
+        if wanted is not None and number(wanted) is None:
             return f"“{escape(words[0][:40])}” is no version. `/model` lists them; 0 is the base model."
         promotion = self.ledger.promotions.rollback(
-            actor=user, reason="rolled back in Slack", to_version=None if wanted is None else int(wanted)
+            actor=user, reason="rolled back in Slack", to_version=None if wanted is None else number(wanted)
         )
         return f"{name_of(promotion)} is the champion again. `/model` shows when the engine has confirmed it."
 
     def _promote(self, user: str, run: str) -> str:
-        found = self.ledger.runs.get(int(run)) if run.isdecimal() and len(run) < 10 else None
+        found = self.ledger.runs.get(number(run) or 0)
         if found is None or found.decision_id is None:
             return f"Run “{escape(run[:40])}” has no decision. Use the number of a finished run, for example `/model promote 3`."
         promotion = self.ledger.promotions.promote(found.decision_id, actor=user, reason="promoted in Slack")
@@ -122,6 +122,11 @@ class Commands:
             return "No version was promoted yet: the base model answers. Next: `/retrain` (admins)."
         lines = [_line(p) for p in reversed(history[-10:])]
         return f"*{name_of(history[-1])} answers now.*\n" + "\n".join(lines)
+
+
+def number(text: str) -> int | None:
+    """A row's number as people type it, or None."""
+    return int(text) if text.isdecimal() and len(text) < 10 else None
 
 
 def name_of(promotion: Promotion) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from slack_sdk import WebClient
 
+from bot.commands import number
 from bot.replies import private
 from bot.roles import Roles
 from bot.safe_text import escape, printable
@@ -34,7 +35,7 @@ class Corrections:
         if not self._may(user):
             private(self.client, channel, user, NOT_YOU)
             return
-        exchange = self.ledger.exchanges.get(int(value)) if value.isdecimal() else None
+        exchange = self.ledger.exchanges.get(number(value) or 0)
         if exchange is None or exchange.tuned is None:
             private(self.client, channel, user, "That answer is no longer known here, so it cannot be corrected.")
             return

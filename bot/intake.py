@@ -2,7 +2,7 @@
 
 Promise: an event is acked only after its row is on disk; if it cannot be stored, this raises, nothing is acked and
 Slack delivers again. A message is one question however often and in however many shapes it arrives.
-`sort` decides and is pure; `intake` acts.
+`sort` decides and is pure; `Intake` acts.
 """
 
 import re
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from slack_bolt import BoltResponse
+from slack_bolt import BoltRequest, BoltResponse
+from slack_bolt.middleware import Middleware
 
 from bot.question import meant_for_another, mentions
 from bot.slack import Me
@@ -35,32 +36,38 @@ class Arrival:
     payload: dict[str, Any]
 
 
-def intake(ledger: Ledger, me: Me, wake: Callable[[], None]) -> Callable[..., BoltResponse]:
+class Intake(Middleware):
     """Bolt's first middleware. Its return value is the ack, so the commit comes before it."""
 
-    def asked(channel: str, thread_ts: str) -> bool:
-        return ledger.exchanges.has_thread(me.team, channel, thread_ts) or ledger.inbox.holds_question(
-            me.team, channel, thread_ts
-        )
+    def __init__(self, ledger: Ledger, me: Me, wake: Callable[[], None]) -> None:
+        self._ledger, self._me, self._wake = ledger, me, wake
 
-    def receive(body: dict[str, Any], next: Callable[[], BoltResponse]) -> BoltResponse:
+    def process(self, *, req: BoltRequest, resp: BoltResponse, next: Callable[[], BoltResponse]) -> BoltResponse:
+        return self.receive(req.body, next)
+
+    def receive(self, body: dict[str, Any], next: Callable[[], BoltResponse]) -> BoltResponse:
+        """Store what matters, then say 200; hand on what a listener must answer."""
         if not _is_ours_to_store(body):
             return next()
-        arrival = sort(body, me, asked)
+        arrival = sort(body, self._me, self._asked)
         if arrival is not None:
-            new = ledger.inbox.accept(
+            new = self._ledger.inbox.accept(
                 event_id=arrival.event_id,
                 kind=arrival.kind,
-                team=me.team,
+                team=self._me.team,
                 channel=arrival.channel,
                 ts=arrival.ts,
                 payload=arrival.payload,
             )
             log.info("accepted", kind=arrival.kind, event_id=arrival.event_id, new=new)
-            wake()
+            self._wake()
         return BoltResponse(status=200, body="")
 
-    return receive
+    def _asked(self, channel: str, thread_ts: str) -> bool:
+        team = self._me.team
+        return self._ledger.exchanges.has_thread(team, channel, thread_ts) or self._ledger.inbox.holds_question(
+            team, channel, thread_ts
+        )
 
 
 def _is_ours_to_store(body: dict[str, Any]) -> bool:

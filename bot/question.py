@@ -11,7 +11,7 @@ from bot.safe_text import printable
 
 LONGEST_QUESTION = 8_000
 SHORTEST_FOR_LANGUAGE = 12
-SURE = 0.7
+SURE = 0.5
 
 _USER = re.compile(r"<@([A-Z0-9]+)(?:\|([^>]*))?>")
 _CHANNEL = re.compile(r"<#[A-Z0-9]+\|([^>]*)>")
@@ -66,4 +66,4 @@ def language_of(text: str) -> str | None:
 def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True)
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -19,29 +19,30 @@ STACKED = re.compile(
     "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+"
 )
 CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)", re.DOTALL)
-LINK = re.compile(r"!?\[([^\[\]\n]{0,300})\]\(\s*<?((?:[^\s()<>]|\([^\s()<>]*\)){1,2000})>?(?:\s+[\"'][^\"'\n]{0,300}[\"'])?\s*\)")
+LINK = re.compile(
+    r"!?\[([^\[\]\n]{0,300})\]\(\s*<?((?:[^\s()<>]|\([^\s()<>]*\)){1,2000})>?(?:\s+[\"'][^\"'\n]{0,300}[\"'])?\s*\)"
+)
 BOLD = re.compile(r"(\*\*|__)(?=\S)(.{1,500}?)(?<=\S)\1")
 ITALIC = re.compile(r"(?<![\w*])\*(?=[^\s*])([^*\n]{1,500}?)(?<=[^\s*])\*(?![\w*])")
 STRIKE = re.compile(r"~~(?=\S)(.{1,500}?)(?<=\S)~~")
 HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*$", re.MULTILINE)
 BULLET = re.compile(r"^([ \t]*)[*+-][ \t]+(?=\S)", re.MULTILINE)
+BLANK_LINES = re.compile(r"\n{3,}")
 BOLD_MARK = "\x00"  # stands for the one star of mrkdwn's bold until italics are done; no input holds it
 
 
 def safe(text: str) -> str:
     """Model text as safe mrkdwn. Total; empty when nothing printable is left."""
-    return "".join(
-        _code(piece) if piece.startswith("`") else _prose(piece)
-        for piece in CODE.split(printable(text)[:MODEL_LIMIT])
-        if piece
-    ).strip()
+    pieces = CODE.split(printable(text)[:MODEL_LIMIT])  # prose, code, prose, code, …
+    shown = "".join(_code(piece) if n % 2 else _prose(piece) for n, piece in enumerate(pieces))
+    return BLANK_LINES.sub("\n\n", without_special_tokens(shown)).strip()
 
 
 def printable(text: str) -> str:
     """The text without control, bidirectional and invisible characters and without special tokens of chat models."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
-    return re.sub(r"\n{3,}", "\n\n", without_special_tokens(STACKED.sub(r"\1", INVISIBLE.sub("", text))))
+    return BLANK_LINES.sub("\n\n", without_special_tokens(STACKED.sub(r"\1", INVISIBLE.sub("", text))))
 
 
 def without_special_tokens(text: str) -> str:
@@ -65,11 +66,11 @@ def _code(piece: str) -> str:
     first, newline, rest = body.partition("\n")
     if newline and re.fullmatch(r"[\w+#.-]{0,20}", first.strip()):
         body = rest
-    return f"```\n{escape(body.strip(chr(10)).replace('```', ''))}\n```"
+    return f"\n```\n{escape(body.strip(chr(10)).replace('```', ''))}\n```\n"
 
 
 def _prose(piece: str) -> str:
-    text = escape(LINK.sub(_link, piece.replace("```", "")))
+    text = escape(LINK.sub(_link, piece.replace("`", "")))
     text = HEADING.sub(lambda m: f"{BOLD_MARK}{m[1].replace('**', '').replace('__', '')}{BOLD_MARK}", text)
     text = BULLET.sub(r"\1• ", text)
     text = BOLD.sub(lambda m: f"{BOLD_MARK}{m[2]}{BOLD_MARK}", text)

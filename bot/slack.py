@@ -6,6 +6,7 @@ Retry-After honoured. Knows the Web API's transport; knows no question and no ru
 
 import http.client
 import math
+import re
 import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,13 +54,13 @@ def who_am_i(client: WebClient) -> Me:
     try:
         reply = client.auth_test()
     except SLACK_ERRORS as error:
-        code = trouble_of(error).code
-        step = (
-            "start Slack's side, or check SLACK_API_URL"
-            if isinstance(error, TRANSPORT_ERRORS)
-            else ("copy the Bot User OAuth Token of your app (OAuth & Permissions) into SLACK_BOT_TOKEN")
-        )
-        raise ConfigurationError(f"Slack at {client.base_url} refused auth.test: {code}. Next: {step}.") from None
+        trouble = trouble_of(error)
+        step = "check SLACK_API_URL and the network"
+        if trouble.kind == "refused":
+            step = "copy the Bot User OAuth Token of your app (OAuth & Permissions) into SLACK_BOT_TOKEN"
+        raise ConfigurationError(
+            f"Slack at {client.base_url} did not accept auth.test: {trouble.code}. Next: {step}."
+        ) from None
     return Me(team=str(reply["team_id"]), user=str(reply["user_id"]), bot_id=str(reply.get("bot_id") or ""))
 
 
@@ -104,7 +105,7 @@ def _status(error: SlackApiError) -> int:
 def _code(error: SlackApiError) -> str:
     data: Any = getattr(error.response, "data", error.response)
     found = data.get("error") if isinstance(data, dict) else None
-    return found if isinstance(found, str) else ""
+    return found if isinstance(found, str) and re.fullmatch(r"[a-z0-9_]{1,60}", found) else ""
 
 
 def _retry_after(error: SlackApiError) -> float:

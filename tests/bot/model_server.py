@@ -42,8 +42,13 @@ def _chunk(model: str, delta: dict[str, Any], finish: str | None, **extra: Any) 
 
 
 def _proof(server: ModelServer, model: str) -> dict[str, Any]:
-    return {"base_digest": BASE, "adapter_digest": server.adapter if model == "tuned" else None,
-            "template_digest": "t" * 64, "prompt_digest": "p" * 64, "params": {"temperature": 0}}
+    return {
+        "base_digest": BASE,
+        "adapter_digest": server.adapter if model == "tuned" else None,
+        "template_digest": "t" * 64,
+        "prompt_digest": "p" * 64,
+        "params": {"temperature": 0},
+    }
 
 
 def _stream(server: ModelServer, model: str, mode: str) -> Iterator[str]:
@@ -73,7 +78,7 @@ def _app(server: ModelServer) -> Starlette:
         if mode == "html":
             return HTMLResponse("<html>not a model</html>")
         if mode == "garbage":
-            return StreamingResponse(iter(["data: {\"choices\": [{]\n\n"]), media_type="text/event-stream")
+            return StreamingResponse(iter(['data: {"choices": [{]\n\n']), media_type="text/event-stream")
         return StreamingResponse(_stream(server, body["model"], mode), media_type="text/event-stream")
 
     return Starlette(routes=[Route("/v1/chat/completions", complete, methods=["POST"])])
@@ -83,7 +88,9 @@ def _app(server: ModelServer) -> Starlette:
 def model_server() -> Iterator[ModelServer]:
     server = ModelServer()
     port = free_port()
-    web = uvicorn.Server(uvicorn.Config(_app(server), host="127.0.0.1", port=port, log_level="error"))
+    web = uvicorn.Server(
+        uvicorn.Config(_app(server), host="127.0.0.1", port=port, log_level="critical", lifespan="off")
+    )
     thread = threading.Thread(target=web.run, daemon=True)
     thread.start()
     while not web.started:

@@ -50,16 +50,19 @@ def test_the_base_is_asked_in_the_shadows_name(ask, server: ModelServer) -> None
     assert server.asked[-1]["evenkeel"] == {"role": "shadow"}
 
 
-@pytest.mark.parametrize(("mode", "status", "said"), [
-    ("garbage", "failed", "could not be read"),
-    ("html", "failed", "no answer in the OpenAI protocol"),
-    ("empty", "failed", "empty"),
-    ("wrong_model", "failed", "'gpt-4' replied"),
-    ("no_proof", "failed", "which weights"),
-    ("cut", "failed", "cut off"),
-    ("down", "failed", UNREACHABLE),
-    ("hang", "timeout", "within"),
-])
+@pytest.mark.parametrize(
+    ("mode", "status", "said"),
+    [
+        ("garbage", "failed", "could not be read"),
+        ("html", "failed", "no answer in the OpenAI protocol"),
+        ("empty", "failed", "empty"),
+        ("wrong_model", "failed", "'gpt-4' replied"),
+        ("no_proof", "failed", "which weights"),
+        ("cut", "failed", "cut off"),
+        ("down", "failed", UNREACHABLE),
+        ("hang", "timeout", "within"),
+    ],
+)
 def test_a_bad_reply_is_a_failed_answer_with_its_reason(ask, mode: str, status: str, said: str) -> None:
     answer = ask(mode, deadline_s=0.5)
 

@@ -9,11 +9,44 @@ from hypothesis import strategies as st
 
 from bot.safe_text import SPECIAL, safe, split
 
-EVIL = ["<!channel>", "<@U0MIA>", "<!subteam^S1>", "<https://evil.example/?q=SECRET|docs>", "<!date^1^x^https://evil|t>",
-        "<#C1>", "@here", "&lt;!channel&gt;", "![](https://evil.example/x.png)", "[ok](javascript:alert(1))", "[a](https://b)",
-        "[https://bank.example](https://evil.example)", "```", "`", "**", "*", "_", "~~", "<|im_end|>", "<|im_<|x|>start|>",
-        "</s>", "[INST]", "\u202e", "\u200b", "\x00", "\x1b[31m", "\ud83d", "# ", "- ", "\n", "\n\n\n", "> ", "|a|b|",
-        "\u0301" * 40, "plain words ", "🙂"]
+EVIL = [
+    "<!channel>",
+    "<@U0MIA>",
+    "<!subteam^S1>",
+    "<https://evil.example/?q=SECRET|docs>",
+    "<!date^1^x^https://evil|t>",
+    "<#C1>",
+    "@here",
+    "&lt;!channel&gt;",
+    "![](https://evil.example/x.png)",
+    "[ok](javascript:alert(1))",
+    "[a](https://b)",
+    "[https://bank.example](https://evil.example)",
+    "```",
+    "`",
+    "**",
+    "*",
+    "_",
+    "~~",
+    "<|im_end|>",
+    "<|im_<|x|>start|>",
+    "</s>",
+    "[INST]",
+    "\u202e",
+    "\u200b",
+    "\x00",
+    "\x1b[31m",
+    "\ud83d",
+    "# ",
+    "- ",
+    "\n",
+    "\n\n\n",
+    "> ",
+    "|a|b|",
+    "\u0301" * 40,
+    "plain words ",
+    "🙂",
+]
 hostile = st.lists(st.one_of(st.sampled_from(EVIL), st.text(max_size=12)), max_size=30).map("".join)
 
 
@@ -39,23 +72,28 @@ def test_parts_fit_and_keep_every_fence_balanced(text: str, limit: int) -> None:
 
     assert all(0 < len(part) <= limit for part in parts)
     assert all(part.count("```") % 2 == 0 for part in parts)
-    assert not any(re.search(r"&[a-z]{0,3}$", part) for part in parts[:-1] if "&" not in re.sub(r"&(amp|lt|gt);", "", text))
+    assert not any(
+        re.search(r"&[a-z]{0,3}$", part) for part in parts[:-1] if "&" not in re.sub(r"&(amp|lt|gt);", "", text)
+    )
 
 
-@pytest.mark.parametrize(("markdown", "mrkdwn"), [
-    ("**bold** and *italic* and ~~gone~~", "*bold* and _italic_ and ~gone~"),
-    ("# Title\n- one\n* two", "*Title*\n• one\n• two"),
-    ("[docs](https://x.example/a)", "docs (https://x.example/a)"),
-    ("![chart](https://evil.example/x.png)", "chart (https://evil.example/x.png)"),
-    ("[click](javascript:alert(1))", "click"),
-    ("<https://evil.example|docs>", "&lt;https://evil.example|docs&gt;"),
-    ("```python\nif a < b:\n    **x**\n```", "```\nif a &lt; b:\n    **x**\n```"),
-    ("run `a < b` now", "run `a &lt; b` now"),
-    ("&lt;!channel&gt;", "&amp;lt;!channel&amp;gt;"),
-    ("2 * 3 * 4 = 24", "2 * 3 * 4 = 24"),
-    ("```\nnever closed", "```\nnever closed\n```"),
-    ("<|im_end|>", ""),
-])
+@pytest.mark.parametrize(
+    ("markdown", "mrkdwn"),
+    [
+        ("**bold** and *italic* and ~~gone~~", "*bold* and _italic_ and ~gone~"),
+        ("# Title\n- one\n* two", "*Title*\n• one\n• two"),
+        ("[docs](https://x.example/a)", "docs (https://x.example/a)"),
+        ("![chart](https://evil.example/x.png)", "chart (https://evil.example/x.png)"),
+        ("[click](javascript:alert(1))", "click"),
+        ("<https://evil.example|docs>", "&lt;https://evil.example|docs&gt;"),
+        ("```python\nif a < b:\n    **x**\n```", "```\nif a &lt; b:\n    **x**\n```"),
+        ("run `a < b` now", "run `a &lt; b` now"),
+        ("&lt;!channel&gt;", "&amp;lt;!channel&amp;gt;"),
+        ("2 * 3 * 4 = 24", "2 * 3 * 4 = 24"),
+        ("```\nnever closed", "```\nnever closed\n```"),
+        ("<|im_end|>", ""),
+    ],
+)
 def test_markdown_becomes_what_slack_shows(markdown: str, mrkdwn: str) -> None:
     assert safe(markdown) == mrkdwn
 

@@ -1,0 +1,113 @@
+"""Starting: a wrong token is named before anything runs. Threads: none dies silently."""
+
+import threading
+import time
+
+import pytest
+
+from bot.run import check_tokens, running_bot
+from bot.slack import make_client, persist, trouble_of
+from bot.workers import Workers
+from storage.errors import ConfigurationError
+from storage.ledger import Ledger
+from storage.settings import load_settings
+from tests.bot.model_server import free_port
+
+GOOD = {"slack_bot_token": "xoxb-1", "slack_app_token": "xapp-1", "slack_signing_secret": "s"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named", "said"),
+    [
+        ({"slack_bot_token": ""}, "SLACK_BOT_TOKEN", "is empty"),
+        ({"slack_bot_token": "xapp-1"}, "SLACK_BOT_TOKEN", "holds a xapp-"),
+        ({"slack_bot_token": 'xoxb-1"'}, "SLACK_BOT_TOKEN", "quotes"),
+        ({"slack_bot_token": "xoxb-1\n"}, "SLACK_BOT_TOKEN", "line break"),
+        ({"slack_app_token": "xoxb-1"}, "SLACK_APP_TOKEN", "holds a xoxb-"),
+        ({"slack_app_token": "secret"}, "SLACK_APP_TOKEN", "does not start with xapp-"),
+        ({"slack_mode": "http", "slack_signing_secret": " "}, "SLACK_SIGNING_SECRET", "is empty"),
+    ],
+)
+def test_a_faulty_token_is_named_and_never_shown(changes: dict[str, str], named: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        check_tokens(load_settings(_env_file=None, **{**GOOD, **changes}))
+
+    assert str(caught.value).startswith(named) and said in str(caught.value) and "Next:" in str(caught.value)
+    assert "secret." not in str(caught.value) and "xoxb-1" not in str(caught.value)
+
+
+def test_http_mode_needs_no_app_token() -> None:
+    check_tokens(load_settings(_env_file=None, **{**GOOD, "slack_app_token": "", "slack_mode": "http"}))
+
+
+def test_no_slack_at_the_address_is_one_clear_message(ledger: Ledger) -> None:
+    settings = load_settings(_env_file=None, slack_api_url=f"http://127.0.0.1:{free_port()}/api/", **GOOD)
+
+    with pytest.raises(ConfigurationError, match="SLACK_API_URL"), running_bot(settings, ledger):
+        pass
+
+
+def test_a_step_that_breaks_is_called_again() -> None:
+    calls: list[float] = []
+    done = threading.Event()
+
+    def step() -> bool:
+        calls.append(time.monotonic())
+        if len(calls) == 1:
+            raise RuntimeError("once")
+        done.set()
+        return False
+
+    workers = Workers()
+    workers.add("breaks", step)
+    workers.start()
+
+    assert done.wait(5) and workers.alive()
+    assert workers.stop()
+
+
+def test_a_wake_ends_a_pause_at_once() -> None:
+    seen: list[float] = []
+    workers = Workers()
+    workers.add("sleeps", lambda: seen.append(time.monotonic()), pause_s=30)
+    workers.start()
+    while not seen:
+        time.sleep(0.01)
+    workers.wake()
+    until = time.monotonic() + 2
+    while len(seen) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+
+    workers.stop()
+    assert len(seen) >= 2
+
+
+def test_a_step_in_progress_is_let_end() -> None:
+    ended: list[bool] = []
+    began = threading.Event()
+
+    def step() -> bool:
+        began.set()
+        time.sleep(0.3)
+        ended.append(True)
+        return False
+
+    workers = Workers()
+    workers.add("long", step)
+    workers.start()
+    began.wait(2)
+
+    assert workers.stop() and ended
+
+
+def test_a_call_that_never_reached_slack_is_unsure_and_tried_again() -> None:
+    client, tries = make_client("xoxb-1", f"http://127.0.0.1:{free_port()}/api/"), []
+
+    def call() -> object:
+        tries.append(1)
+        return client.auth_test()
+
+    with pytest.raises(OSError) as caught:
+        persist(call, for_s=0.8)
+
+    assert len(tries) >= 2 and trouble_of(caught.value).kind == "unsure"
