@@ -94,13 +94,17 @@ class Asking:
         placeholder, _ = self.delivery.post(exchange.exchange_id, 0, exchange.question, note(PLACEHOLDER))
         tuned = exchange.tuned
         if tuned is None:
-            tuned = self.generate(item, exchange.question, self.delivery.live(placeholder, preview))
+            live = self.delivery.live(
+                placeholder, preview, still_ours=lambda: self.ledger.inbox.extend(item, self.lease_s)
+            )
+            tuned = self.generate(item, exchange.question, live)
             if tuned.reason.startswith(UNREACHABLE) and item.attempts < MAX_ATTEMPTS:
                 delay = self.retry_s * 2 ** (item.attempts - 1)
                 self.ledger.inbox.put_back(item, delay_s=delay, reason=tuned.reason)
                 return
             self.ledger.inbox.extend(item, self.lease_s)  # still ours: only then it may speak for the exchange
-            self.ledger.exchanges.record(exchange.exchange_id, tuned)
+            if not self.ledger.exchanges.record(exchange.exchange_id, tuned):
+                tuned = self.open(item).tuned or tuned  # another worker's answer stands
         self.deliver(item, exchange, tuned)
 
     def open(self, item: InboxItem) -> Exchange:

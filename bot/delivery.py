@@ -137,14 +137,20 @@ class Delivery:
                 self.show(message, part)
             self.ledger.exchanges.message_final(message.message_id)
 
-    def live(self, message: PostedMessage, view: Callable[[str], Part]) -> Callable[[str], None]:
-        """Shows a growing text at most every 1.2 s. A preview that fails is skipped: the final word will come."""
+    def live(
+        self, message: PostedMessage, view: Callable[[str], Part], *, still_ours: Callable[[], None]
+    ) -> Callable[[str], None]:
+        """Shows a growing text at most every 1.2 s. A preview that fails is skipped: the final word will come.
+
+        `still_ours` raises when another worker has taken over: a late preview must not cover its final word.
+        """
         next_at = 0.0
 
         def on_text(text: str) -> None:
             nonlocal next_at
             if time.monotonic() < next_at:
                 return
+            still_ours()
             try:
                 self._update(message, view(text))
                 next_at = time.monotonic() + PREVIEW_EVERY_S

@@ -5,12 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from bot.workspace.running import running_workspace
 
 from bot.app import Bot
+from bot.run import running_bot
 from storage.errors import Busy
 from storage.ledger import Ledger
+from storage.settings import load_settings
 from tests.bot.conftest import SUPPORT
-from tests.bot.model_server import ModelServer
+from tests.bot.model_server import ModelServer, free_port
 
 ASK = "<@U0EVENKEEL> How do I reset my password?"
 Start = Callable[..., Bot]
@@ -312,3 +315,17 @@ def test_logs_hold_no_message_text_and_no_secret(
     printed = "".join(capsys.readouterr()) + caplog.text
     assert "answered" in printed
     assert not re.search("canary|xoxb|xapp|local-workspace-secret", printed)
+
+
+def test_over_http_a_mention_is_answered_just_the_same(engine: ModelServer, ledger: Ledger) -> None:
+    port = free_port()
+    with running_workspace(event_url=f"http://127.0.0.1:{port}/slack/events") as slack:
+        settings = load_settings(
+            _env_file=None, slack_bot_token=slack.bot_token, slack_api_url=slack.api_url, slack_mode="http",
+            slack_signing_secret=slack.signing_secret, http_port=port, engine_url=engine.url)  # fmt: skip
+        with running_bot(settings, ledger):
+            ts = slack.say("U0MIA", SUPPORT, ASK)
+
+            (answer,) = final(slack, SUPPORT, ts)
+
+    assert answer["text"] == engine.text
