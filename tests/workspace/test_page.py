@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+from slack_bolt import App
+from slack_bolt.adapter.socket_mode import SocketModeHandler
+from slack_sdk import WebClient
 
 from bot.workspace.running import running_workspace
-
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-
-from selenium.webdriver.chrome.options import Options  # noqa: E402
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
-from slack_bolt import App  # noqa: E402
-from slack_bolt.adapter.socket_mode import SocketModeHandler  # noqa: E402
-from slack_sdk import WebClient  # noqa: E402
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -133,8 +132,6 @@ class Page:
         return list(self.driver.find_elements("css selector", f'[data-testid="{testid}"]'))
 
     def until(self, condition: Any) -> Any:
-        from selenium.common.exceptions import StaleElementReferenceException
-
         return WebDriverWait(self.driver, PATIENCE_S, 0.05, [StaleElementReferenceException]).until(
             lambda _: condition()
         )

@@ -93,7 +93,7 @@ function adopt(loaded, user) {
 
 function apply(push) {
   if (push.type === "message") {
-    if (!state.channels.has(push.channel)) return connect(state.me); // a direct message that was just opened
+    if (!state.channels.has(push.channel)) return unknownChannel(push.channel);
     keep(push.channel, push.message);
     if (push.message.bot_id) state.statuses.delete(`${push.channel}/${push.message.thread_ts ?? ""}`);
   } else if (push.type === "deleted") drop(push.channel, push.ts);
@@ -101,6 +101,15 @@ function apply(push) {
   else if (push.type === "view") state.view = push.view ?? null;
   else if (push.type === "home") state.home = push.view ?? null;
   else if (push.type === "status") setStatus(push);
+}
+
+const asked = new Set();
+
+/** A direct message that was just opened: load anew, once. */
+function unknownChannel(channel) {
+  if (asked.has(channel)) return;
+  asked.add(channel);
+  connect(state.me);
 }
 
 function setStatus({ channel, thread_ts, text }) {
