@@ -19,9 +19,16 @@ def write(tmp_path: Path, name: str, text: str | bytes) -> Path:
 def test_a_csv_with_other_column_names_is_read_by_its_map(tmp_path: Path) -> None:
     path = write(tmp_path, "t.csv", '\ufeffId,Description,Resolution,Thread\n1,"How, please?","So\nand so",C1\n')
 
-    (ticket,) = read_tickets(path, {"question": "Description", "answer": "Resolution", "ticket_id": "Id", "conversation_id": "Thread"})
+    (ticket,) = read_tickets(
+        path, {"question": "Description", "answer": "Resolution", "ticket_id": "Id", "conversation_id": "Thread"}
+    )
 
-    assert (ticket.question, ticket.answer, ticket.conversation_id, ticket.language) == ("How, please?", "So\nand so", "C1", "en")
+    assert (ticket.question, ticket.answer, ticket.conversation_id, ticket.language) == (
+        "How, please?",
+        "So\nand so",
+        "C1",
+        "en",
+    )
 
 
 def test_jsonl_is_read_and_importing_twice_adds_nothing(tmp_path: Path, ledger: Ledger) -> None:

@@ -1,0 +1,122 @@
+"""Heavy steps in a child process: the worker stays light, a crash stays apart, memory goes back when it ends.
+
+Protocol: a job file in, JSON lines of progress on the child's stdout, a result file out; the child ends when its stdin
+closes, so it never outlives the worker. Knows processes. What a step does is in training/steps.py.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from storage import errors
+from storage.errors import EvenkeelError
+
+POLITE_S = 20.0
+Heartbeat = Callable[[Mapping[str, Any] | None], bool]  # progress or None, about once a second; True: stop, please
+
+
+def run_child(step: str, job: Mapping[str, Any], heartbeat: Heartbeat) -> dict[str, Any]:
+    """The result of a step that ran in a child process.
+
+    Raises what the child raised on purpose (by its class of storage/errors.py), EvenkeelError with the end of its
+    stderr when it died, and whatever `heartbeat` raises; whichever way it ends, the child is gone.
+    """
+    with tempfile.TemporaryDirectory(prefix="evenkeel-") as room:
+        job_file, result_file, said = Path(room, "job.json"), Path(room, "result.json"), Path(room, "stderr.txt")
+        job_file.write_text(json.dumps({"step": step, "result": str(result_file), **job}))
+        with said.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "training.child", str(job_file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=stderr, text=True, start_new_session=True)  # fmt: skip
+            try:
+                follow(process, heartbeat)
+            finally:
+                end(process)
+        if not result_file.exists():
+            tail = "\n".join(said.read_text(errors="replace").splitlines()[-3:]) or "it said nothing"
+            raise EvenkeelError(
+                f"{step} ended with code {process.returncode}: {tail}. Next: start the run again; it goes on from its last checkpoint."
+            )
+        return unwrap(json.loads(result_file.read_text()))
+
+
+def follow(process: subprocess.Popen[str], heartbeat: Heartbeat) -> None:
+    """Pass the child's progress on until it ends or is asked to stop."""
+    lines: queue.Queue[str] = queue.Queue()
+    assert process.stdout is not None
+    reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
+    reader.start()
+    while process.poll() is None or not lines.empty():
+        try:
+            line = lines.get(timeout=1.0)
+        except queue.Empty:
+            line = ""
+        if heartbeat(json.loads(line) if line.startswith("{") else None):
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=POLITE_S)
+            return
+    reader.join(timeout=5)
+
+
+def _read(stream: Any, lines: queue.Queue[str]) -> None:
+    for line in stream:
+        lines.put(line)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.kill()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+    process.wait()
+
+
+def unwrap(result: dict[str, Any]) -> dict[str, Any]:
+    """The child's value, or its deliberate error raised anew."""
+    if "error" not in result:
+        return result
+    kind = getattr(errors, result["error"], EvenkeelError)
+    raise (kind if isinstance(kind, type) and issubclass(kind, EvenkeelError) else EvenkeelError)(result["text"])
+
+
+# The child's side
+
+
+def main(job_file: Path) -> None:
+    """Run one step, write its result. A deliberate error is a result, too; anything else is a traceback on stderr."""
+    from training.steps import STEPS
+
+    job = json.loads(job_file.read_text())
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    try:
+        result = STEPS[job["step"]](job, _tell)
+    except EvenkeelError as error:
+        result = {"error": type(error).__name__, "text": str(error)}
+    target = Path(job["result"])
+    draft = target.with_suffix(".draft")
+    draft.write_text(json.dumps(result))
+    draft.replace(target)
+
+
+def _tell(progress: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(progress) + "\n")
+    sys.stdout.flush()
+
+
+def _die_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

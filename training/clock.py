@@ -1,0 +1,80 @@
+"""The clock: when a run is asked for without anybody asking. The truth is the runs table; this only wakes up.
+
+Knows APScheduler (memory store, UTC, nothing dropped, nothing doubled). Knows no training.
+"""
+
+import re
+from datetime import UTC, datetime
+
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from storage.errors import Busy, ConfigurationError
+from storage.ledger import Ledger
+from storage.settings import Settings
+
+log = structlog.get_logger()
+WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+
+
+def start_clock(settings: Settings, ledger: Ledger) -> BackgroundScheduler:
+    """A running scheduler for the cron and for "N new lessons". A slot that was missed while nobody ran is made up once.
+
+    Raises ConfigurationError naming a crontab that cannot be read.
+    """
+    scheduler = BackgroundScheduler(
+        timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+    )
+    if settings.retrain_cron:
+        trigger = cron(settings.retrain_cron)
+        scheduler.add_job(lambda: ask(ledger, "cron"), trigger)
+        if missed(trigger, last=last_request(ledger), now=ledger.clock()):
+            ask(ledger, "cron")
+    if settings.retrain_after_lessons:
+        scheduler.add_job(lambda: ask_for_lessons(settings, ledger), IntervalTrigger(minutes=1))
+    scheduler.start()
+    return scheduler
+
+
+def cron(text: str) -> CronTrigger:
+    """The trigger of a crontab line, where 0 and 7 are Sunday: APScheduler itself counts weekdays from Monday.
+
+    Raises ConfigurationError naming the line.
+    """
+    *most, weekdays = text.split(" ") if text.strip() else [""]
+    named = re.sub(r"(?<![/\w])[0-7](?!\w)", lambda found: WEEKDAYS[int(found.group()) % 7], weekdays)
+    try:
+        return CronTrigger.from_crontab(" ".join([*most, named]), timezone=UTC)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"RETRAIN_CRON={text!r} is no crontab ({error}). Example: 0 3 * * 1 (Mondays at 3:00 UTC); empty: none."
+        ) from None
+
+
+def missed(trigger: CronTrigger, *, last: datetime | None, now: datetime) -> bool:
+    """Whether a slot went by between the last run's request and now. Without any run there is nothing to make up."""
+    if last is None:
+        return False
+    due = trigger.get_next_fire_time(None, last)
+    return due is not None and last < due <= now
+
+
+def last_request(ledger: Ledger) -> datetime | None:
+    runs = ledger.runs.recent(1)
+    return runs[0].requested_at if runs else None
+
+
+def ask_for_lessons(settings: Settings, ledger: Ledger) -> None:
+    if ledger.lessons.count_since_last_run() >= settings.retrain_after_lessons:
+        ask(ledger, "lessons")
+
+
+def ask(ledger: Ledger, reason: str) -> None:
+    """Request a run; one that is active already is as good."""
+    try:
+        run_id = ledger.runs.request(reason=reason, requested_by="clock", overrides={})
+        log.info("run_requested", run_id=run_id, reason=reason)
+    except Busy:
+        log.debug("run_not_requested", reason=reason, why="one is active")

@@ -1,0 +1,246 @@
+"""The second half of the line on one screen: dataset → adapter → scorecards → decision → promotion.
+
+Promises: a run that was interrupted goes on with what it had finished; a step whose worker lost its lease writes
+nothing more; whatever goes wrong, the champion stays. Knows the order of the steps, not how they are done.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from bot.engine.base import base_folder
+from eval.gate import decide, policy_from
+from eval.report import publish
+from storage.clock import from_text
+from storage.digests import short
+from storage.errors import EvenkeelError, GateSaidNo, LostLease, TooLittleData
+from storage.ledger import Ledger
+from storage.recipe import Recipe, recipe_from
+from storage.records import Adapter, Dataset, Promotion, Run, RunState, Scorecard
+from storage.settings import Settings
+from storage.weights import adapter_path, verify_adapter
+from training.child import run_child
+from training.dataset import build_dataset, load_dataset, load_replay, save_dataset
+
+log = structlog.get_logger()
+LEASE_S = 60.0
+CONFIRM_S = 60.0
+STAGES = ("building", "training", "scoring", "deciding")
+
+
+class CancelledRun(EvenkeelError):
+    """An admin asked to stop."""
+
+
+def run_cycle(run: Run, *, ledger: Ledger, settings: Settings) -> Run:
+    """Bring a claimed run to its end: decided, failed or cancelled. Raises LostLease: then it is somebody else's."""
+    work = Cycle(run=run, ledger=ledger, settings=settings, recipe=recipe_from(settings, _recipe_of(run)))
+    try:
+        dataset = work.build()
+        adapter = work.tune(dataset)
+        base, champion, candidate = work.score(dataset, adapter)
+        decision_id = work.decide(base, champion, candidate)
+        work.promote(decision_id)
+        return work.close("decided")
+    except LostLease:
+        raise
+    except CancelledRun as error:
+        return work.close("cancelled", error=str(error))
+    except TooLittleData as error:
+        return work.close("failed", error=f"Too little data: {error}")
+    except EvenkeelError as error:
+        return work.close("failed", error=str(error))
+    except Exception as error:  # the named place: a surprise fails the run with its name, and the champion stays
+        log.error("run_failed", run_id=run.run_id, error=type(error).__name__, exc_info=True)
+        return work.close(
+            "failed", error=f"unexpected {type(error).__name__}: {error}. Next: the worker's log has the details."
+        )
+
+
+def _recipe_of(run: Run) -> dict[str, Any]:
+    return {name: value for name, value in run.overrides.items() if name != "force"}
+
+
+@dataclass(slots=True, kw_only=True)
+class Cycle:
+    """One run in progress."""
+
+    run: Run
+    ledger: Ledger
+    settings: Settings
+    recipe: Recipe
+    shown_at: float = field(default=0.0)
+
+    def build(self) -> Dataset:
+        """The dataset of all lessons there are now; a resumed run keeps the one that it started with."""
+        began = self.enter("building", "collecting lessons")
+        if self.run.dataset_digest:
+            return load_dataset(self.settings.datasets_dir / self.run.dataset_digest)
+        lessons = self.ledger.lessons
+        dataset = build_dataset(
+            tickets=lessons.tickets(), liked=lessons.liked(), corrections=lessons.corrections(), replay=load_replay(),
+            system_prompt=self.settings.system_prompt, learn_from_slack=self.settings.learn_from_slack,
+            replay_share=self.recipe.replay_share, seed=self.recipe.seed)  # fmt: skip
+        require_enough(dataset, self.settings.min_lessons)
+        path = save_dataset(dataset, self.settings.datasets_dir)
+        lessons.add_dataset(dataset.digest, str(path), dataset.manifest)
+        self.move("building", dataset_digest=dataset.digest)
+        self.note("building", began, f"{len(dataset.train)} rows to train on, {len(dataset.holdout)} held out")
+        return dataset
+
+    def tune(self, dataset: Dataset) -> Adapter:
+        """The candidate, trained in a child process from the base."""
+        began = self.enter("training", "loading the base")
+        known = self.ledger.lessons.adapter(self.run.adapter_digest) if self.run.adapter_digest else None
+        if known is not None:
+            verify_adapter(adapter_path(self.settings.weights_dir, known.digest), base=known.base_digest)
+            return known
+        made = run_child(
+            "tune", self.job(dataset, recipe=self.recipe.to_dict(), checkpoints=str(self.checkpoints)), self.beat
+        )
+        adapter = Adapter(**{**made, "created_at": from_text(made["created_at"])})
+        self.ledger.lessons.add_adapter(adapter)
+        self.move("training", adapter_digest=adapter.digest)
+        speed, loss = adapter.stats["tokens_per_s"], adapter.stats["final_loss"]
+        self.note(
+            "training",
+            began,
+            f"adapter {short(adapter.digest)}: {adapter.stats['tokens']} tokens at {speed:.0f} a second, last loss {loss:.3f}",
+        )
+        return adapter
+
+    def score(self, dataset: Dataset, adapter: Adapter) -> tuple[Scorecard, Scorecard | None, Scorecard]:
+        """Base (from the ledger where it was measured before), champion and candidate, in a child process."""
+        began = self.enter("scoring", "loading the base")
+        champion = self.champion(adapter.base_digest)
+        subjects = [("base", None), *([("champion", champion)] if champion else []), ("candidate", adapter.digest)]
+        run_child("score", self.job(dataset, subjects=subjects), self.beat)
+        cards = {subject: self.ledger.scores.card(self.run.run_id, subject) for subject, _ in subjects}
+        self.note("scoring", began, f"{', '.join(cards)} scored")
+        base, candidate = cards["base"], cards["candidate"]
+        if base is None or candidate is None:
+            raise EvenkeelError("the scores of this run are not in the ledger. Next: evenkeel db verify.")
+        return base, cards.get("champion"), candidate
+
+    def champion(self, base_digest: str) -> str | None:
+        """The serving adapter, when it was made for this base: another base's champion cannot be compared."""
+        serving = self.ledger.promotions.champion()
+        return serving.adapter_digest if serving is not None and serving.base_digest == base_digest else None
+
+    def decide(self, base: Scorecard, champion: Scorecard | None, candidate: Scorecard) -> int:
+        """The gate's word, appended to the ledger's chain."""
+        self.show({"text": "the gate compares"}, stage_no=4)
+        if self.run.decision_id is not None:
+            return self.run.decision_id
+        decision = decide(base=base, champion=champion, candidate=candidate, policy=policy_from(self.settings))
+        decision_id = self.ledger.promotions.decide(decision, run_id=self.run.run_id, actor="gate")
+        self.move("scoring", decision_id=decision_id)
+        self.ledger.runs.note(self.run.run_id, "deciding", f"{decision.verdict}: {'; '.join(decision.reasons)}")
+        return decision_id
+
+    def promote(self, decision_id: int) -> None:
+        """Go live if the gate and the settings allow it; publish the report either way."""
+        decision = self.ledger.promotions.decision(decision_id)
+        assert decision is not None
+        done = any(p.decision_id == decision_id for p in self.ledger.promotions.history())
+        if decision.verdict == "PROMOTE" and self.settings.auto_promote and not done:
+            try:
+                self.await_engine(
+                    self.ledger.promotions.promote(decision_id, actor="gate", reason="the gate said PROMOTE")
+                )
+            except GateSaidNo as error:
+                self.ledger.runs.note(self.run.run_id, "promoting", str(error))
+        publish(self.ledger, self.run.run_id, self.settings.reports_dir)
+
+    def await_engine(self, promotion: Promotion) -> None:
+        """Wait for the engine's canary; an adapter that it refuses is rolled back at once, with the reason."""
+        until = time.monotonic() + CONFIRM_S
+        while time.monotonic() < until:
+            found = next(p for p in self.ledger.promotions.history() if p.promotion_id == promotion.promotion_id)
+            if found.confirmed == "ok":
+                self.ledger.runs.note(
+                    self.run.run_id, "promoting", f"v{promotion.version} serves: the engine's canary answered with it"
+                )
+                return
+            if found.confirmed:
+                self.ledger.promotions.rollback(
+                    actor="gate", reason=f"the engine refused v{promotion.version}: {found.confirmed}"
+                )
+                self.ledger.runs.note(
+                    self.run.run_id, "promoting", f"rolled back: the engine refused the adapter: {found.confirmed}"
+                )
+                return
+            self.show({"text": "waiting for the engine's canary"}, stage_no=4)
+            time.sleep(0.3)
+        self.ledger.runs.note(
+            self.run.run_id, "promoting", f"v{promotion.version} is the champion; no engine has confirmed it yet"
+        )
+
+    # How it is told
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.settings.weights_dir / "checkpoints" / str(self.run.run_id)
+
+    def job(self, dataset: Dataset, **more: Any) -> dict[str, Any]:
+        """What a child needs to know: paths and settings without secrets."""
+        return {
+            "settings": self.settings.model_dump(mode="json"),
+            "dataset": str(self.settings.datasets_dir / dataset.digest),
+            "base": str(base_folder(self.settings)),
+            "run_id": self.run.run_id,
+            **more,
+        }
+
+    def enter(self, state: RunState, text: str) -> float:
+        self.move(state)
+        self.shown_at = 0.0
+        self.show({"text": text}, stage_no=STAGES.index(state) + 1)
+        return time.monotonic()
+
+    def move(self, state: RunState, **columns: Any) -> None:
+        self.run = self.ledger.runs.advance(self.run, state=state, lease_s=LEASE_S, **columns)
+
+    def beat(self, progress: Mapping[str, Any] | None) -> bool:
+        """A child's heartbeat: hold the lease, show its progress at most once a second. Raises CancelledRun."""
+        if (
+            progress is not None
+            and time.monotonic() - self.shown_at < 1.0
+            and progress.get("done") != progress.get("total")
+        ):
+            return False
+        self.show(progress if progress is not None else self.run.progress, stage_no=STAGES.index(self.run.state) + 1)
+        return False
+
+    def show(self, progress: Mapping[str, Any], *, stage_no: int) -> None:
+        shown = {**progress, "stage": STAGES[stage_no - 1], "stage_no": stage_no, "stages": len(STAGES)}
+        self.shown_at = time.monotonic()
+        if self.ledger.runs.report_progress(self.run, shown, lease_s=LEASE_S):
+            raise CancelledRun("cancelled by an admin")
+
+    def note(self, stage: str, began: float, text: str) -> None:
+        seconds = time.monotonic() - began
+        self.ledger.runs.note(self.run.run_id, stage, f"{text} ({seconds:.0f} s)", {"seconds": round(seconds, 1)})
+
+    def close(self, state: RunState, *, error: str = "") -> Run:
+        log.info("run_ended", run_id=self.run.run_id, state=state, error=error)
+        self.run = self.ledger.runs.advance(self.run, state=state, lease_s=LEASE_S, error=error)
+        return self.run
+
+
+def require_enough(dataset: Dataset, fewest: int) -> None:
+    """Raises TooLittleData naming how many lessons are missing, on either side of the holdout line."""
+    lessons = sum(row.source != "replay" for row in dataset.train)
+    if lessons < fewest:
+        raise TooLittleData(
+            f"{lessons} lessons to train on, {fewest} are needed: {fewest - lessons} are missing. Next: evenkeel import, or rate answers."
+        )
+    wanted = max(8, fewest // 5)
+    if len(dataset.holdout) < wanted:
+        raise TooLittleData(
+            f"{len(dataset.holdout)} held-out rows to judge on, {wanted} are needed. Next: import more conversations."
+        )

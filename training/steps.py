@@ -1,0 +1,91 @@
+"""The two heavy steps of a run as a child process does them: tune and score.
+
+Knows models. Runs where torch may be loaded; the worker itself never does that.
+"""
+
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bot.engine.model import LoadedModel
+from eval.suite import plan_from, score
+from storage.clock import to_text, utc_now
+from storage.ledger import Ledger
+from storage.recipe import Recipe
+from storage.settings import Settings
+from storage.weights import adapter_path
+from training.dataset import load_dataset
+from training.lora import TrainingProgress, tune
+
+Tell = Callable[[Mapping[str, Any]], None]
+
+
+def tune_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """Train an adapter; the result is the Adapter record as JSON. SIGTERM saves a checkpoint and stops."""
+    settings, asked = Settings(**job["settings"], _env_file=None), []
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+
+    def show(p: TrainingProgress) -> None:
+        text = f"step {p.step}/{p.steps}, loss {p.loss:.3f}, {p.tokens_per_s:.0f} tokens/s, {p.eta_s:.0f} s left"
+        tell(
+            {
+                "done": p.step,
+                "total": p.steps,
+                "unit": "steps",
+                "loss": round(p.loss, 4),
+                "tokens_per_s": round(p.tokens_per_s, 1),
+                "eta_s": round(p.eta_s),
+                "text": text,
+            }
+        )
+
+    adapter = tune(
+        base=Path(job["base"]), dataset=load_dataset(Path(job["dataset"])), recipe=Recipe(**job["recipe"]),
+        weights_dir=settings.weights_dir, checkpoints=Path(job["checkpoints"]), run_id=job["run_id"], progress=show,
+        cancelled=lambda: bool(asked), clock=utc_now)  # fmt: skip
+    return asdict(adapter) | {"created_at": to_text(adapter.created_at)}
+
+
+def score_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """Score base, champion and candidate; cards and scores go to the ledger, the result names their sizes."""
+    settings = Settings(**job["settings"], _env_file=None)
+    plan, dataset = plan_from(settings), load_dataset(Path(job["dataset"]))
+    ledger, model = Ledger(settings.ledger_path), LoadedModel.load(Path(job["base"]))
+    sizes: dict[str, Any] = {}
+    try:
+        for number, (subject, digest) in enumerate(job["subjects"]):
+            if digest is not None:
+                model.add_adapter(adapter_path(settings.weights_dir, digest))
+
+            def show(done: int, total: int, text: str, subject: str = subject, number: int = number) -> None:
+                tell(
+                    {
+                        "done": number * total + done,
+                        "total": len(job["subjects"]) * total,
+                        "unit": "items",
+                        "text": f"{subject}: {text}",
+                    }
+                )
+
+            card = score(
+                model,
+                digest,
+                plan=plan,
+                holdout=dataset.holdout,
+                train=dataset.train,
+                ledger=ledger,
+                progress=show,
+                run_id=job["run_id"],
+            )
+            ledger.scores.add_card(card, run_id=job["run_id"], subject=subject)
+            sizes[subject] = len(card.scores)
+            if digest is not None:
+                model.remove_adapter(digest)
+    finally:
+        ledger.close()
+    return {"scores": sizes}
+
+
+STEPS: Mapping[str, Callable[[Mapping[str, Any], Tell], dict[str, Any]]] = {"tune": tune_step, "score": score_step}
