@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,12 +26,18 @@ from rich.table import Table
 from storage.digests import short
 from storage.errors import EvenkeelError, GateSaidNo, TooLittleData, UsageError
 from storage.ledger import Ledger
+from storage.processes import Actor, running
 from storage.recipe import parse_overrides, recipe_from, warnings_for
 from storage.records import Answer, Promotion, Run
 from storage.settings import Settings, load_settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
-                  help="A Slack support bot whose tuned model may only go live when nothing that matters got worse.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="A Slack support bot whose tuned model may only go live when nothing that matters got worse.",
+)
 db_app = typer.Typer(no_args_is_help=True, help="The ledger file: where it is, whether it is sound, a copy of it.")
 suite_app = typer.Typer(no_args_is_help=True, help="The general benchmarks.")
 app.add_typer(db_app, name="db", rich_help_panel="Maintenance")
@@ -70,10 +77,15 @@ def configure_logs(level: str) -> None:
     """One event a line on stderr: readable on a terminal, JSON elsewhere. The SDKs speak from warning up."""
     renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level,
-                    structlog.processors.TimeStamper(fmt="iso", utc=True), renderer],
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     for name in ("slack_bolt", "slack_sdk", "httpx", "httpx2", "openai", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -90,16 +102,19 @@ def demo(port: Annotated[int, typer.Option(help="port of the page")] = 8600) -> 
 
 
 @app.command(rich_help_panel=TRY)
-def ask(question: str, both: Annotated[bool, typer.Option("--both", help="the base's answer too")] = False,
-        json_: Json = False) -> None:
+def ask(
+    question: str,
+    both: Annotated[bool, typer.Option("--both", help="the base's answer too")] = False,
+    json_: Json = False,
+) -> None:
     """Ask the tuned model, and with --both the base, the same question. The exchange is kept in the ledger.
 
     Example: evenkeel ask "How do I reset my password?" --both
     """
-    from training.asking import ask_once
+    from bot.terminal import ask_once
 
-    with opened() as (settings, ledger):
-        exchange, via = ask_once(question, both=both, settings=settings, ledger=ledger, say=say)
+    with opened() as (settings, ledger), an_engine(settings) as via:
+        exchange = ask_once(question, both=both, settings=settings, ledger=ledger)
     answers = {a.role: a for a in (exchange.tuned, exchange.base) if a is not None}
     if json_:
         print_json({role: asdict(answer) for role, answer in answers.items()} | {"exchange_id": exchange.exchange_id})
@@ -108,6 +123,22 @@ def ask(question: str, both: Annotated[bool, typer.Option("--both", help="the ba
     failed = [a for a in answers.values() if a.status != "ok"]
     if failed:
         raise EvenkeelError("; ".join(f"{a.role}: {a.reason}" for a in failed))
+
+
+@contextmanager
+def an_engine(settings: Settings) -> Iterator[str]:
+    """The running engine, or one that lives as long as the block."""
+    health = settings.engine_url.removesuffix("/v1") + "/healthz"
+    try:
+        with urllib.request.urlopen(health, timeout=2):
+            pass
+    except OSError:
+        say("No engine is running: starting one for this question …")
+        log = settings.data_dir / "logs" / "engine.log"
+        with running((Actor(name="engine", command=(sys.executable, "-m", "evenkeel", "engine"), ready_url=health, log=log),), {}):
+            yield "an engine that was started for this question"
+    else:
+        yield f"the engine at {settings.engine_url}"
 
 
 def _print_answers(answers: list[Answer], via: str) -> None:
@@ -127,9 +158,18 @@ def _print_answers(answers: list[Answer], via: str) -> None:
 
 
 @app.command("import", rich_help_panel=EVERY_DAY)
-def import_(file: Path, column: Annotated[list[str] | None, typer.Option("--map", help="field=column, repeatable; fields: "
-            "question, answer, conversation_id, category, language, ticket_id, approved, created_at")] = None,
-            json_: Json = False) -> None:
+def import_(
+    file: Path,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            help="field=column, repeatable; fields: "
+            "question, answer, conversation_id, category, language, ticket_id, approved, created_at",
+        ),
+    ] = None,
+    json_: Json = False,
+) -> None:
     """Import tickets from CSV or JSONL: all rows or none, faulty rows named one by one.
 
     Example: evenkeel import tickets.csv --map question=Description --map answer=Resolution
@@ -158,10 +198,15 @@ def status(json_: Json = False) -> None:
         champion, active = ledger.promotions.champion(), ledger.runs.active()
         covered, answered = ledger.exchanges.shadow_coverage()
         facts = {
-            "champion": _champion_line(champion), "answered": answered, "with_base_answer": covered,
-            "ratings": ledger.ratings.counts(), "new_lessons": ledger.lessons.count_since_last_run(),
-            "retrain_after_lessons": settings.retrain_after_lessons, "retrain_cron": settings.retrain_cron,
-            "active_run": f"run {active.run_id}: {active.state}" if active else None, "inbox": ledger.inbox.depth(),
+            "champion": _champion_line(champion),
+            "answered": answered,
+            "with_base_answer": covered,
+            "ratings": ledger.ratings.counts(),
+            "new_lessons": ledger.lessons.count_since_last_run(),
+            "retrain_after_lessons": settings.retrain_after_lessons,
+            "retrain_cron": settings.retrain_cron,
+            "active_run": f"run {active.run_id}: {active.state}" if active else None,
+            "inbox": ledger.inbox.depth(),
         }
     if json_:
         print_json(facts)
@@ -182,13 +227,15 @@ def _champion_line(champion: Promotion | None) -> str:
 
 
 @app.command(rich_help_panel=MODEL)
-def retrain(recipe: Annotated[list[str] | None, typer.Argument(help="lr=1e-3 epochs=2 rank=16 … force")] = None,
-            json_: Json = False) -> None:
+def retrain(
+    recipe: Annotated[list[str] | None, typer.Argument(help="lr=1e-3 epochs=2 rank=16 … force")] = None,
+    json_: Json = False,
+) -> None:
     """Train, score, decide, and promote if the gate allows. A running worker takes it, else it runs here.
 
     Example: evenkeel retrain lr=1e-3 epochs=2
     """
-    from training.worker import run_here
+    from training.worker import work_once
 
     overrides = parse_overrides(" ".join(recipe or []))
     with opened() as (settings, ledger):
@@ -197,7 +244,7 @@ def retrain(recipe: Annotated[list[str] | None, typer.Argument(help="lr=1e-3 epo
             raise UsageError("\n".join(warnings) + "\nNext: add the word force to start anyway.")
         run_id = ledger.runs.request(reason="cli", requested_by="cli", overrides=overrides)
         configure_logs("warning")
-        run = follow(run_id, ledger, lambda: run_here(settings, ledger, run_id))
+        run = follow(run_id, ledger, lambda: work_once(settings, ledger))
         finish(run, ledger, settings, json_)
 
 
@@ -217,8 +264,13 @@ def follow(run_id: int, ledger: Ledger, start_here: Any) -> Run:
                 helper = threading.Thread(target=start_here, daemon=True)
                 helper.start()
             p = run.progress
-            bars.update(bar, description=str(p.get("stage", run.state)), total=p.get("total"), completed=p.get("done", 0),
-                        note=str(p.get("text", "")))
+            bars.update(
+                bar,
+                description=str(p.get("stage", run.state)),
+                total=p.get("total"),
+                completed=p.get("done", 0),
+                note=str(p.get("text", "")),
+            )
             time.sleep(0.5)
 
 
@@ -247,7 +299,9 @@ def finish(run: Run, ledger: Ledger, settings: Settings, json_: bool) -> None:
 def runs(json_: Json = False) -> None:
     """The last runs with their outcome."""
     with opened() as (_, ledger):
-        found = [(r, ledger.promotions.decision(r.decision_id) if r.decision_id else None) for r in ledger.runs.recent()]
+        found = [
+            (r, ledger.promotions.decision(r.decision_id) if r.decision_id else None) for r in ledger.runs.recent()
+        ]
     if json_:
         print_json([asdict(run) | {"verdict": d.verdict if d else None} for run, d in found])
         return
@@ -255,8 +309,15 @@ def runs(json_: Json = False) -> None:
     for run, decision in found:
         recipe = " ".join(f"{k}={v}" for k, v in run.overrides.items()) or "settings"
         why = run.error or ("; ".join(decision.reasons) if decision else "")
-        table.add_row(str(run.run_id), f"{run.requested_at:%Y-%m-%d %H:%M}", run.requested_by, run.state,
-                      decision.verdict if decision else "", recipe, why)
+        table.add_row(
+            str(run.run_id),
+            f"{run.requested_at:%Y-%m-%d %H:%M}",
+            run.requested_by,
+            run.state,
+            decision.verdict if decision else "",
+            recipe,
+            why,
+        )
     out.print(table)
 
 
@@ -289,8 +350,11 @@ def promote(run_id: int, json_: Json = False) -> None:
 
 
 @app.command(rich_help_panel=MODEL)
-def rollback(to: Annotated[int | None, typer.Option(help="version; 0 is the base; default: the one before")] = None,
-             reason: str = "rolled back on the command line", json_: Json = False) -> None:
+def rollback(
+    to: Annotated[int | None, typer.Option(help="version; 0 is the base; default: the one before")] = None,
+    reason: str = "rolled back on the command line",
+    json_: Json = False,
+) -> None:
     """Let an earlier champion serve again, at once and without a restart."""
     with opened() as (_, ledger):
         confirmed = await_engine(ledger, ledger.promotions.rollback(actor="cli", reason=reason, to_version=to))

@@ -17,37 +17,88 @@ from storage.records import Adapter, Answer, Comparison, Decision, Question, Rat
 
 def question(ts: str = "10.0", thread: str = "10.0") -> Question:
     text = f"question at {ts}"
-    return Question(team="T", channel="C", thread_ts=thread, ts=ts, asker="U", text=text,
-                    messages=({"role": "user", "content": text},), asked_at=utc_now())
+    return Question(
+        team="T",
+        channel="C",
+        thread_ts=thread,
+        ts=ts,
+        asker="U",
+        text=text,
+        messages=({"role": "user", "content": text},),
+        asked_at=utc_now(),
+    )
 
 
 def decision(candidate: str, champion: str | None = None, verdict: str = "PROMOTE") -> Decision:
-    shown = Comparison(benchmark="support", metric="bits_per_byte", domain="target", against="base", reference=1.2, candidate=1.0,
-                       gain=0.2, low=0.1, high=0.3, margin=0.0, n=40, unit="bits/byte", confidence=0.95, gates=True, state="gain")
-    return Decision(verdict=verdict, reasons=("because",), comparisons=(shown,), base_digest="b" * 64,
-                    champion_digest=champion, candidate_digest=candidate, policy={"margin_points": 7.5})
+    shown = Comparison(
+        benchmark="support",
+        metric="bits_per_byte",
+        domain="target",
+        against="base",
+        reference=1.2,
+        candidate=1.0,
+        gain=0.2,
+        low=0.1,
+        high=0.3,
+        margin=0.0,
+        n=40,
+        unit="bits/byte",
+        confidence=0.95,
+        gates=True,
+        state="gain",
+    )
+    return Decision(
+        verdict=verdict,
+        reasons=("because",),
+        comparisons=(shown,),
+        base_digest="b" * 64,
+        champion_digest=champion,
+        candidate_digest=candidate,
+        policy={"margin_points": 7.5},
+    )
 
 
 def adapter(ledger: Ledger, digest: str) -> str:
-    ledger.lessons.add_adapter(Adapter(digest=digest, base_digest="b" * 64, dataset_digest="d", path="p", recipe={}, run_id=None,
-                                       stats={}, created_at=utc_now()))
+    ledger.lessons.add_adapter(
+        Adapter(
+            digest=digest,
+            base_digest="b" * 64,
+            dataset_digest="d",
+            path="p",
+            recipe={},
+            run_id=None,
+            stats={},
+            created_at=utc_now(),
+        )
+    )
     return digest
 
 
 class TestInbox:
     def test_the_same_event_is_accepted_once(self, ledger: Ledger) -> None:
-        accept = lambda event, ts: ledger.inbox.accept(event_id=event, kind="question", team="T", channel="C", ts=ts, payload={})
+        accept = lambda event, ts: ledger.inbox.accept(
+            event_id=event, kind="question", team="T", channel="C", ts=ts, payload={}
+        )
 
-        assert [accept("E1", "1"), accept("E1", "1"), accept("E2", "1"), accept("E3", "2")] == [True, False, False, True]
+        assert [accept("E1", "1"), accept("E1", "1"), accept("E2", "1"), accept("E3", "2")] == [
+            True,
+            False,
+            False,
+            True,
+        ]
         assert ledger.inbox.depth() == 2
 
     def test_reactions_on_one_message_are_all_accepted(self, ledger: Ledger) -> None:
         for event in ("R1", "R2"):
             assert ledger.inbox.accept(event_id=event, kind="reaction", team="T", channel="C", ts="1", payload={})
 
-    def test_an_item_whose_lease_ran_out_goes_to_another_worker_and_the_first_can_no_longer_finish_it(self, tmp_path: Path) -> None:
+    def test_an_item_whose_lease_ran_out_goes_to_another_worker_and_the_first_can_no_longer_finish_it(
+        self, tmp_path: Path
+    ) -> None:
         now = utc_now()
-        moments = iter([now, now, now + timedelta(seconds=31), now + timedelta(seconds=31), now + timedelta(seconds=31)])
+        moments = iter(
+            [now, now, now + timedelta(seconds=31), now + timedelta(seconds=31), now + timedelta(seconds=31)]
+        )
         ledger = Ledger(tmp_path / "l.db", clock=lambda: next(moments))
         ledger.inbox.accept(event_id="E1", kind="question", team="T", channel="C", ts="1", payload={"a": "ü"})
         first = ledger.inbox.claim(owner_kinds=("question",), lease_s=30)
@@ -78,12 +129,16 @@ class TestExchanges:
         assert ledger.exchanges.record(first, spoken)
         assert not ledger.exchanges.record(first, Answer(role="tuned", status="ok", text="two", base_digest="b"))
         found = ledger.exchanges.get(first)
-        assert found and found.tuned and (found.tuned.text, found.tuned.adapter_digest, found.base) == ("one", "a", None)
+        assert (
+            found and found.tuned and (found.tuned.text, found.tuned.adapter_digest, found.base) == ("one", "a", None)
+        )
 
     def test_a_base_answer_cannot_claim_an_adapter(self, ledger: Ledger) -> None:
         exchange = ledger.exchanges.open(question())
 
-        ledger.exchanges.record(exchange, Answer(role="base", status="ok", text="x", base_digest="b", adapter_digest="a"))
+        ledger.exchanges.record(
+            exchange, Answer(role="base", status="ok", text="x", base_digest="b", adapter_digest="a")
+        )
 
         found = ledger.exchanges.get(exchange)
         assert found and found.base is None
@@ -123,8 +178,20 @@ class TestLessonsFromSlack:
     @staticmethod
     def rate(ledger: Ledger, user: str, role: str, sign: int, event_ts: str, action: str = "add") -> None:
         reaction = "+1" if sign > 0 else "-1"
-        ledger.ratings.add(RatingEvent(event_id=f"{user}{event_ts}{action}", team="T", channel="C", ts="10.5", user=user, reaction=reaction,
-                                       sign=sign, action=action, event_ts=event_ts, role=role))
+        ledger.ratings.add(
+            RatingEvent(
+                event_id=f"{user}{event_ts}{action}",
+                team="T",
+                channel="C",
+                ts="10.5",
+                user=user,
+                reaction=reaction,
+                sign=sign,
+                action=action,
+                event_ts=event_ts,
+                role=role,
+            )
+        )
 
     def test_only_an_agents_thumb_makes_a_lesson_and_all_votes_are_kept(self, ledger: Ledger, exchange: int) -> None:
         self.rate(ledger, "U1", "customer", 1, "11.0")
@@ -188,8 +255,12 @@ class TestPromotions:
     def test_the_champion_is_the_last_promotion_and_a_rollback_is_one_more(self, ledger: Ledger) -> None:
         one, two = adapter(ledger, "1" * 64), adapter(ledger, "2" * 64)
         assert ledger.promotions.champion() is None
-        ledger.promotions.promote(ledger.promotions.decide(decision(one), run_id=None, actor="gate"), actor="gate", reason="")
-        ledger.promotions.promote(ledger.promotions.decide(decision(two, one), run_id=None, actor="gate"), actor="gate", reason="")
+        ledger.promotions.promote(
+            ledger.promotions.decide(decision(one), run_id=None, actor="gate"), actor="gate", reason=""
+        )
+        ledger.promotions.promote(
+            ledger.promotions.decide(decision(two, one), run_id=None, actor="gate"), actor="gate", reason=""
+        )
 
         back = ledger.promotions.rollback(actor="U1", reason="worse tone")
         base = ledger.promotions.rollback(actor="U1", reason="worse still")
@@ -218,7 +289,9 @@ class TestPromotions:
         assert ledger.verify() == ()
 
         with ledger.connections.write() as db:
-            db.execute("UPDATE decisions SET body = replace(body, 'because', 'because I said so') WHERE decision_id = 1")
+            db.execute(
+                "UPDATE decisions SET body = replace(body, 'because', 'because I said so') WHERE decision_id = 1"
+            )
 
         assert ledger.verify() == ("decision 1: the chain is broken here",)
 
@@ -235,8 +308,14 @@ class TestTheFile:
         with pytest.raises(LedgerError, match="exists already"):
             ledger.backup(tmp_path / "copy.db")
 
-    @pytest.mark.parametrize("content", [b"this is a text file, no database at all, and long enough to be looked at", b"SQLite format 3\x00" + b"\x00" * 50],
-                             ids=["text", "truncated"])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"this is a text file, no database at all, and long enough to be looked at",
+            b"SQLite format 3\x00" + b"\x00" * 50,
+        ],
+        ids=["text", "truncated"],
+    )
     def test_a_file_that_is_no_ledger_is_refused_and_left_alone(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "evenkeel.db"
         path.write_bytes(content)
@@ -257,12 +336,16 @@ class TestTheFile:
 
     def test_a_newer_schema_is_refused(self, ledger: Ledger) -> None:
         with ledger.connections.write() as db:
-            db.execute("INSERT INTO _sqlite_migrations(migration_set, name, applied_at) VALUES ('evenkeel', 'm999_future', '2030')")
+            db.execute(
+                "INSERT INTO _sqlite_migrations(migration_set, name, applied_at) VALUES ('evenkeel', 'm999_future', '2030')"
+            )
 
         with pytest.raises(LedgerError, match="newer Evenkeel"):
             Ledger(ledger.path)
 
-    def test_a_lock_of_another_process_is_a_busy_error_not_a_traceback(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_lock_of_another_process_is_a_busy_error_not_a_traceback(
+        self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("storage.database.BUSY_TIMEOUT_S", 0.1)
         holder = sqlite3.connect(ledger.path, isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
