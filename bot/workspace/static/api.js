@@ -50,8 +50,9 @@ export function connect(user) {
       arrived();
       changed();
     };
-    socket.onclose = () => {
+    socket.onclose = async () => {
       if (mine !== turn) return;
+      if (await isStranger(user)) return refused(user);
       state.connected = false;
       changed();
       setTimeout(open, wait);
@@ -62,10 +63,18 @@ export function connect(user) {
 }
 
 let arrived = () => {};
+let refused = () => {};
 
-/** What to do after every load. */
-export function onArrival(act) {
+/** What to do after every load, and when the workspace knows nobody by the name that was asked for. */
+export function onArrival(act, otherwise) {
   arrived = act;
+  refused = otherwise;
+}
+
+/** Whether the workspace is there and does not know this user. */
+async function isStranger(user) {
+  const response = await fetch(`/ui/api/boot?user=${encodeURIComponent(user)}`).catch(() => null);
+  return response?.status === 404;
 }
 
 async function load(user) {
@@ -86,7 +95,7 @@ function adopt(loaded, user) {
   state.ephemerals = new Map();
   state.statuses = new Map();
   for (const [channel, messages] of Object.entries(loaded.messages ?? {})) for (const message of messages) keep(channel, message);
-  for (const message of loaded.ephemerals ?? []) keep(message.channel, message, "ephemerals");
+  for (const message of (loaded.ephemerals ?? []).filter(({ ts }) => !state.dismissed.has(ts))) keep(message.channel, message, "ephemerals");
   state.home = loaded.home ?? null;
   state.booted = true;
 }

@@ -3,7 +3,8 @@
 import { connect, onArrival } from "./api.js";
 import { mainView } from "./main.js";
 import { modalView } from "./modal.js";
-import { parse, settle, wantedUser } from "./place.js";
+import { toast } from "./notices.js";
+import { FIRST, format, parse, settle, wantedUser } from "./place.js";
 import { changed, state, subscribe } from "./state.js";
 import { openBot, sidebarView } from "./sidebar.js";
 import { threadView } from "./thread.js";
@@ -43,7 +44,14 @@ function settleHere(channel) {
   if (wasDirect && state.place.channel !== channel && !state.place.channel?.startsWith("D")) openBot();
 }
 
-onArrival(() => settleHere(parse(location.hash).channel));
+/** Nobody is called that here: be whoever was here before, or the first of the cast. */
+function strangers(user) {
+  toast(`Nobody here is called ${user}.`);
+  history.replaceState(null, "", format({ ...parse(location.hash), user: state.me ?? FIRST }));
+  connect(state.me ?? FIRST);
+}
+
+onArrival(() => settleHere(parse(location.hash).channel), strangers);
 addEventListener("hashchange", moved);
 document.addEventListener("visibilitychange", changed);
 document.addEventListener("click", (event) => { if (page.classList.contains("menu-open") && event.target.closest(".main, .thread") && !event.target.closest(".menu-button")) drawer(false); });

@@ -8,7 +8,7 @@ import { lightbox, menu, toast } from "./notices.js";
 import { pickEmoji } from "./picker.js";
 import { noteClick } from "./progress.js";
 import { go, link } from "./place.js";
-import { authorOf, bot, changed, drop, firstName, nameOf, repliesTo, state, statusAt } from "./state.js";
+import { authorOf, bot, changed, dismiss, firstName, nameOf, repliesTo, state, statusAt } from "./state.js";
 import { mrkdwn } from "./text.js";
 import { ago, clock, whole } from "./time.js";
 
@@ -46,7 +46,7 @@ export function messageRow(message, { channel, inThread = false, joined = false 
     (message.files ?? []).map(file),
     reactions(message, where),
     inThread ? null : replies(message, channel)),
-  message.ephemeral ? iconButton("close", "Dismiss", () => { drop(channel, message.ts); changed(); }, { class: "icon-button dismiss" }) : bar(message, where, inThread));
+  message.ephemeral ? iconButton("close", "Dismiss", () => { dismiss(channel, message.ts); changed(); }, { class: "icon-button dismiss" }) : bar(message, where, inThread));
 }
 
 const quiet = (message) => ["channel_join", "channel_leave", "channel_topic", "tombstone"].includes(message.subtype);
@@ -65,7 +65,7 @@ function content(message, where) {
     : [h("div", { class: `rich ${onlyEmoji(message.text) ? "only-emoji" : ""}` }, mrkdwn(message.text))];
   const body = h("div", { class: "content" }, shown, (message.attachments ?? []).map((each) => attachment(each, act, scope)));
   if (message.streaming) tail(body).append(h("span", { class: "cursor", "aria-hidden": "true" }));
-  if (message.edited && !(message.bot_id && message.blocks)) tail(body).append(h("span", { class: "edited" }, " (edited)"));
+  if (message.edited) tail(body).append(h("span", { class: "edited" }, " (edited)"));
   return body;
 }
 

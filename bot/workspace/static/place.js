@@ -1,7 +1,7 @@
 // Where the page is: user, channel and thread in the address (#U0MIA/C0SUPPORT/1700000000.000100), so that every
 // state can be linked to. Knows no server.
 
-import { HOME, botChannel, recall, remember, state } from "./state.js";
+import { HOME, botChannel, messageAt, recall, remember, state } from "./state.js";
 
 export function parse(hash) {
   const [user, channel, thread] = decodeURIComponent(hash.replace(/^#/, "")).split("/");
@@ -21,10 +21,13 @@ export function go(to) {
 
 export const link = (to) => location.href.split("#")[0] + format({ ...state.place, ...to });
 
-const FIRST = "U0MIA";
+export const FIRST = "U0MIA";
 
 /** The user of the address, else the last one, else the first of the cast. */
 export const wantedUser = () => parse(location.hash).user ?? recall("evenkeel/user", FIRST);
+
+/** The thread that a message stands in: an address may name any message. */
+const parentOf = (channel, ts) => messageAt(channel, ts)?.thread_ts ?? ts;
 
 /** The address as a place that exists for this user: a direct message of somebody else becomes one's own. */
 export function settle() {
@@ -33,7 +36,7 @@ export function settle() {
   remember("evenkeel/user", user);
   const found = state.channels.get(channel);
   const mine = found && ((found.kind ?? "channel") !== "im" || found.members.includes(user));
-  if (channel === HOME || mine) state.place = { user, channel, thread };
+  if (channel === HOME || mine) state.place = { user, channel, thread: parentOf(channel, thread) };
   else {
     state.place = { user, channel: null, thread: null };
     const first = found?.kind === "im" || channel?.startsWith("D") ? botChannel() : null;

@@ -6,6 +6,7 @@ export const state = {
   messages: new Map(), ephemerals: new Map(), statuses: new Map(),
   home: null, view: null,
   place: { user: null, channel: null, thread: null },
+  dismissed: new Set(), // ts of private notes that were waved away on this page
   news: null, // {channel, ts}: where "New" is drawn, fixed while the channel is open
 };
 
@@ -76,6 +77,12 @@ export const statusAt = (channel, thread) => state.statuses.get(`${channel}/${th
 export function keep(channel, message, kind = "messages") {
   if (!state[kind].has(channel)) state[kind].set(channel, new Map());
   state[kind].get(channel).set(message.ts, message);
+}
+
+/** Wave a private note away: the workspace keeps it, this page does not show it again. */
+export function dismiss(channel, ts) {
+  state.dismissed.add(ts);
+  drop(channel, ts);
 }
 
 export function drop(channel, ts) {
