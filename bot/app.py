@@ -77,7 +77,6 @@ def build_app(settings: Settings, ledger: Ledger, client: WebClient, me: Me, *, 
     """The Bolt app with the intake in front and the listeners behind."""
     app = App(
         client=client,
-        token=client.token,
         signing_secret=settings.slack_signing_secret.get_secret_value() or None,
         before_authorize=Intake(ledger, me, workers.wake),
     )

@@ -4,14 +4,16 @@ Knows the two ways in which events arrive (Socket Mode, HTTP); knows nothing of 
 """
 
 import signal
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import structlog
 import uvicorn
 from slack_bolt.adapter.socket_mode import SocketModeHandler
+from slack_sdk.socket_mode import SocketModeClient
 
 from bot.app import Bot, build_bot
 from bot.http_mode import http_app
@@ -73,7 +75,18 @@ def socket_mode(settings: Settings, bot: Bot) -> Iterator[None]:
     try:
         yield
     finally:
-        handler.client.close()
+        hang_up(handler.client)
+
+
+def hang_up(client: SocketModeClient) -> None:
+    """Close the connection; the SDK alone would wait for a silent read to time out after three seconds."""
+    client.auto_reconnect_enabled = False
+    client.current_session_state.terminated = True
+    session = client.current_session
+    with suppress(OSError):  # the other side may have hung up first
+        if session is not None and session.sock is not None:
+            session.sock.shutdown(socket.SHUT_RDWR)
+    client.close()
 
 
 @contextmanager

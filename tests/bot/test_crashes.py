@@ -84,7 +84,7 @@ def test_a_crash_anywhere_ends_in_exactly_one_answer(
     second.close()
 
     assert [m["text"] for m in bots(slack, SUPPORT, ts)] == [engine.text]
-    assert len(calls(slack, "chat.postMessage")) == 1
+    assert len(calls(slack, "chat.postMessage", ts)) == 1
     assert ledger.inbox.depth() == 0 and ledger.verify() == ()
     (exchange,) = ledger.exchanges.recent()
     assert exchange.tuned is not None and exchange.tuned.status == "ok"
@@ -123,7 +123,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(
     still.asking.step()
 
     assert [m["text"] for m in bots(slack, SUPPORT, ts)] == [engine.text]
-    assert len(calls(slack, "chat.postMessage")) == 1 and ledger.inbox.depth() == 0
+    assert len(calls(slack, "chat.postMessage", ts)) == 1 and ledger.inbox.depth() == 0
 
 
 def test_a_shadow_that_nobody_asked_in_time_is_skipped_with_a_reason(
