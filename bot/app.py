@@ -56,11 +56,11 @@ def build_bot(settings: Settings, ledger: Ledger, client: WebClient, me: Me) -> 
     roles = Roles(client, me, admins=settings.admins, agents=settings.agents)
     models = Models(settings.engine_url, settings.engine_key.get_secret_value(), max_new_tokens=settings.max_new_tokens)
     delivery = Delivery(client=client, ledger=ledger, me=me)
-    asking = Asking(settings=settings, ledger=ledger, me=me, models=models, delivery=delivery)
+    workers = Workers()
+    asking = Asking(settings=settings, ledger=ledger, me=me, models=models, delivery=delivery, wake=workers.wake)
     reactions = Reactions(settings=settings, ledger=ledger, client=client, roles=roles)
     shadow = Shadow(ledger=ledger, models=models, deadline_s=settings.answer_deadline_s)
     watch = RunWatch(settings=settings, ledger=ledger, client=client)
-    workers = Workers()
     for number in range(settings.answer_workers):
         workers.add(f"questions-{number}", asking.step)
     workers.add("ratings", reactions.step)

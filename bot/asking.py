@@ -37,6 +37,7 @@ class Asking:
     me: Me
     models: Models
     delivery: Delivery
+    wake: Callable[[], None]  # something ended: the shadow and the next question of the thread need not wait
     retry_s: float = 2.0
     lease_s: float = LEASE_S
     _busy: set[tuple[str, str]] = field(default_factory=set)
@@ -61,6 +62,7 @@ class Asking:
             with self._lock:
                 self._busy.discard(thread)
                 self._held.pop(item.inbox_id, None)
+        self.wake()
         return True
 
     def extend_leases(self) -> None:

@@ -12,7 +12,7 @@ import structlog
 
 log = structlog.get_logger()
 Step = Callable[[], bool | None]
-PAUSE_S = 0.5
+PAUSE_S = 0.25
 LONGEST_BACKOFF_S = 30.0
 DRAIN_S = 20.0
 

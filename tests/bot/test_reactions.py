@@ -94,7 +94,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(steps, st.randoms(), st.booleans())
 def test_the_fold_equals_slacks_state_out_of_order_repeated_and_early(
     history: list[Any], chance: Any, early: bool
