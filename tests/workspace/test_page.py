@@ -186,6 +186,17 @@ def test_the_first_visit_offers_three_steps_and_writes_the_question(page: Page, 
     assert page.find("user-switch-U0MIA").get_attribute("aria-checked") == "true"
 
 
+def test_the_second_step_leads_the_agent_to_the_answer_in_its_thread(page: Page, slack: Any) -> None:
+    ts = slack.say("U0MIA", "C0SUPPORT", "@Evenkeel How do I reset my password?")
+    answer = _post(slack, channel="C0SUPPORT", text="Open the settings.", thread_ts=ts)
+    page.open(f"U0MIA/C0SUPPORT/{ts}")
+
+    page.find("guide-rate").click()
+
+    page.until(lambda: page.driver.current_url.endswith(f"#U0ASHA/C0SUPPORT/{ts}"))
+    page.until(lambda: page.driver.switch_to.active_element.get_attribute("data-testid") == f"message-{answer}")
+
+
 def test_a_message_appears_on_the_page_of_somebody_else(page: Page, slack: Any, heard: list[str]) -> None:
     page.open("U0MIA/C0GENERAL")
     first = page.driver.current_window_handle

@@ -29,10 +29,18 @@ subscribe(() => {
   showModal();
 });
 
+let asked = null; // who this page is, or is about to be
+
+function be(user) {
+  asked = user;
+  connect(user);
+}
+
 function moved() {
   const { user, channel } = parse(location.hash);
   drawer(false);
-  if (user && user !== state.me) return connect(user);
+  if (user && user !== asked) return be(user);
+  if (state.me !== asked) return; // still on the way: the arrival settles
   settleHere(channel);
   changed();
 }
@@ -48,11 +56,11 @@ function settleHere(channel) {
 function strangers(user) {
   toast(`Nobody here is called ${user}.`);
   history.replaceState(null, "", format({ ...parse(location.hash), user: state.me ?? FIRST }));
-  connect(state.me ?? FIRST);
+  be(state.me ?? FIRST);
 }
 
 onArrival(() => settleHere(parse(location.hash).channel), strangers);
 addEventListener("hashchange", moved);
 document.addEventListener("visibilitychange", changed);
 document.addEventListener("click", (event) => { if (page.classList.contains("menu-open") && event.target.closest(".main, .thread") && !event.target.closest(".menu-button")) drawer(false); });
-connect(wantedUser());
+be(wantedUser());

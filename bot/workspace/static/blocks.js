@@ -55,7 +55,7 @@ function image(block, where) {
 }
 
 /** A picture by address or by an uploaded file's id; a click shows it large. */
-export function picture(element, where, name) {
+function picture(element, where, name) {
   const file = element.slack_file && [...(where.files ?? []), ...knownFiles()].find((each) => each.id === element.slack_file.id);
   const url = local(element.image_url ?? file?.url ?? element.slack_file?.url);
   const alt = element.alt_text ?? "";

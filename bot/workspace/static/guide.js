@@ -27,22 +27,27 @@ function steps(channel, who, done, prefill) {
   const be = (user, text) => () => { go({ user: user.id, channel: channel.id }); prefill(user.id, text); };
   return [
     { user: who.customer, done: done.asked, title: `Ask as ${firstName(who.customer.id)}`, testid: "guide-ask", text: ["A customer mentions the bot. The tuned model answers; the base model answers the same question, silently."], act: be(who.customer, EXAMPLE) },
-    { user: who.agent, done: done.rated, title: [`Rate as ${firstName(who.agent.id)} with `, emoji("+1"), " or ", emoji("-1")], testid: "guide-rate", text: ["An agent reacts to the answer. Only agents' ratings become lessons."], act: () => { be(who.agent, "")(); rate(channel); } },
+    { user: who.agent, done: done.rated, title: [`Rate as ${firstName(who.agent.id)} with `, emoji("+1"), " or ", emoji("-1")], testid: "guide-rate", text: ["An agent reacts to the answer. Only agents' ratings become lessons."], act: () => { be(who.agent, "")(); rate(channel, who.agent.id); } },
     { user: who.admin, done: done.retrained, title: [h("code", {}, "/retrain"), ` as ${firstName(who.admin.id)}`], testid: "guide-retrain", text: ["An admin starts a run. It goes live only if support got better and nothing else got worse."], act: be(who.admin, "/retrain") },
   ];
 }
 
-/** Show the newest answer, in its thread if it has one. */
-function rate(channel) {
+/** Show this agent the newest answer, in its thread if it has one. */
+function rate(channel, agent) {
   const answers = [...(state.messages.get(channel.id)?.values() ?? [])].filter((message) => authorOf(message).role === "bot");
   const newest = answers.sort((a, b) => (a.ts < b.ts ? -1 : 1)).at(-1);
   if (!newest) return toast("There is no answer to rate yet: ask a question first.");
   if (isReply(newest)) go({ channel: channel.id, thread: newest.thread_ts });
-  setTimeout(() => {
-    const row = document.querySelector(`[data-ts="${CSS.escape(newest.ts)}"]`);
-    row?.focus();
-    row?.classList.add("is-pointed-at");
-  }, 300);
+  pointAt(newest.ts, agent);
+}
+
+/** Once the page belongs to `agent`, give this message the focus and a glow. */
+function pointAt(ts, agent, tries = 20) {
+  const row = state.me === agent && document.querySelector(`[data-ts="${CSS.escape(ts)}"]`);
+  if (!row) return tries > 0 ? setTimeout(pointAt, 100, ts, agent, tries - 1) : null;
+  row.focus();
+  row.classList.add("is-pointed-at");
+  return null;
 }
 
 function dismiss() {

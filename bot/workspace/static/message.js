@@ -93,7 +93,7 @@ function file(each) {
 }
 
 /** Add or take back a reaction of the person of this page. */
-export function toggle(message, where, name) {
+function toggle(message, where, name) {
   const on = !(message.reactions ?? []).some((each) => each.name === name && each.users.includes(state.me));
   return post("react", { ...where, name, on }).catch(() => {});
 }

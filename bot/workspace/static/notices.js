@@ -12,7 +12,7 @@ export function toast(text) {
 }
 
 /** A dialog over everything; resolves when it is closed. Focus stays inside and comes back. */
-export function dialog(props, ...children) {
+function dialog(props, ...children) {
   const node = h("dialog", props, ...children);
   document.body.append(node);
   node.addEventListener("close", () => node.remove());

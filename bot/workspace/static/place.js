@@ -12,9 +12,10 @@ export function format({ user, channel, thread }) {
   return "#" + [user, channel, thread].filter(Boolean).join("/");
 }
 
-/** Go somewhere: what is not named stays as it is, but a thread belongs to its channel. */
+/** Go somewhere: what is not named stays as the address has it, but a thread belongs to its channel. */
 export function go(to) {
-  const next = { ...state.place, thread: "channel" in to ? null : state.place.thread, ...to };
+  const here = parse(location.hash);
+  const next = { ...here, thread: "channel" in to ? null : here.thread, ...to };
   const hash = format(next);
   if (hash !== location.hash) location.hash = hash;
 }

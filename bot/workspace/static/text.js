@@ -37,10 +37,17 @@ function blocksOf(lines, styles, quoted = false) {
     const kind = kindOf(lines[i], quoted);
     let end = i + 1;
     while (end < lines.length && (kind === "rest" || kindOf(lines[end], quoted) === kind)) end++;
-    out.push(block(kind, lines.slice(i, end), styles));
+    const part = kind === "lines" ? trimmed(lines.slice(i, end)) : lines.slice(i, end);
+    if (part.length) out.push(block(kind, part, styles));
     i = end;
   }
   return out;
+}
+
+/** Without the blank lines at both ends: the space between blocks says it. */
+function trimmed(lines) {
+  const filled = lines.map((line) => Boolean(line.trim()));
+  return lines.slice(Math.max(filled.indexOf(true), 0), filled.lastIndexOf(true) + 1);
 }
 
 function kindOf(line, quoted) {
@@ -202,7 +209,7 @@ export function safeUrl(href) {
   }
 }
 
-export function unescaped(text) {
+function unescaped(text) {
   return text.replaceAll("&lt;", "<").replaceAll("&gt;", ">").replaceAll("&amp;", "&");
 }
 

@@ -44,10 +44,15 @@ function rows(messages, view) {
     const joined = !newDay && !news && at > (view.inThread ? 1 : 0) && belongsTogether(before, message);
     const shape = { ...view, joined };
     out.push({ key: message.ts, mark: messageMark(message, shape), build: () => messageRow(message, shape) });
-    if (view.inThread && at === 0) out.push({ key: "count", mark: String(messages.length), build: () => h("div", { class: "reply-line" }, messages.length > 1 ? `${messages.length - 1} ${messages.length === 2 ? "reply" : "replies"}` : "No replies yet") });
+    if (view.inThread && at === 0) out.push(replyLine(messages.filter((each) => !each.ephemeral).length - 1));
   });
   if (view.status) out.push({ key: "status", mark: view.status, build: () => statusLine(view.status) });
   return out;
+}
+
+function replyLine(count) {
+  const text = count < 1 ? "No replies yet" : count === 1 ? "1 reply" : `${count} replies`;
+  return { key: "count", mark: text, build: () => h("div", { class: "reply-line" }, text) };
 }
 
 function startsNews(messages, at) {
@@ -63,6 +68,6 @@ function belongsTogether(before, message) {
     && !card(before) && !card(message) && !before.ephemeral && !message.ephemeral && !before.subtype && !message.subtype && !before.reply_count;
 }
 
-export function statusLine(text) {
+function statusLine(text) {
   return h("div", { class: "status-line", testid: "status" }, h("span", { class: "dots", "aria-hidden": "true" }, h("i"), h("i"), h("i")), statusText(text));
 }
