@@ -67,7 +67,7 @@ def page(items: Sequence[Any], given: Json, *, usual: int) -> tuple[list[Any], J
     """The page that limit and cursor ask for, and the response's fields about the next. Raises Refused."""
     try:
         limit = int(given.get("limit") or usual)
-        start = int(base64.b64decode(str(given.get("cursor") or "")).decode().removeprefix("next:") or 0)
+        start = int(base64.b64decode(str(given.get("cursor") or ""), validate=True).decode().removeprefix("next:") or 0)
     except (ValueError, binascii.Error):
         raise Refused("invalid_cursor" if given.get("cursor") else "invalid_limit") from None
     if not 1 <= limit <= MOST_ON_A_PAGE:

@@ -132,6 +132,11 @@ class Driver:
         """How many Socket Mode connections are open."""
         return self._now(lambda: self._workspace.sockets.connected)
 
+    @property
+    def pages(self) -> int:
+        """How many pages are open."""
+        return self._now(lambda: len(self._workspace.ui.lines))
+
     def fault(self, method: str, kind: Kind, times: int = 1, **details: Any) -> None:
         """The next `times` calls of `method` go wrong: see faults.Fault for kinds and details."""
         self._now(lambda: self._workspace.web_api.faults.add(method, kind, times=times, **details))
@@ -144,12 +149,20 @@ class Driver:
 
         self._now(grow)
 
+    def forget_undelivered(self) -> None:
+        """What the app has not acked by now never comes again."""
+        self._run(self._workspace.background.stop())
+
     def disconnect(self, reason: str) -> None:
         """A disconnect frame to every Socket Mode connection, then the close."""
         self._run(self._workspace.sockets.disconnect(reason))
 
     def archive(self, channel: str) -> None:
         self._now(lambda: self._workspace.world.change_channel(channel, is_archived=True))
+
+    def set_user(self, user: str, **flags: bool) -> None:
+        """Flags of users.info: deleted, is_restricted, is_stranger …"""
+        self._now(lambda: self._workspace.world.change_user(user, **flags))
 
     def set_members(self, channel: str, *users: str) -> None:
         """Who is in this channel now."""

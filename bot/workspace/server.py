@@ -4,7 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,7 @@ from bot.workspace.ui import Ui
 from bot.workspace.views import Views
 from bot.workspace.web_api import WebApi
 from bot.workspace.world import World
+from storage.errors import ConfigurationError
 
 STATIC = Path(__file__).with_name("static")
 SAVE_EVERY_S = 0.5
@@ -180,7 +181,12 @@ def make_server(app: Starlette, *, ping_every_s: float = 20.0) -> uvicorn.Server
 
 
 def serve(host: str, port: int, *, save_to: Path | None) -> None:
-    """Serve until Ctrl-C or SIGTERM. Raises OSError when the port is taken, ConfigurationError on a foreign file."""
-    with socket.create_server((host, port)) as listener:
+    """Serve until Ctrl-C or SIGTERM. Raises ConfigurationError: the port is taken, the saved file is foreign."""
+    try:
+        listener = socket.create_server((host, port))
+    except OSError as error:
+        raise ConfigurationError(f"port {port} on {host}: {error.strerror}. Next: choose another --port.") from None
+    with listener:
         workspace = Workspace(url=f"http://{host}:{listener.getsockname()[1]}/", save_to=save_to)
-        make_server(create_app(workspace)).run(sockets=[listener])
+        with suppress(KeyboardInterrupt):
+            make_server(create_app(workspace)).run(sockets=[listener])

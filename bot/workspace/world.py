@@ -31,6 +31,7 @@ from bot.workspace.records import (
 from bot.workspace.refused import Refused
 
 Messages = dict[str, Json]
+TOMBSTONE = "This message was deleted."
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,6 +91,10 @@ class World:
         self.channels[opened.id], self.messages[opened.id] = opened, {}
         return opened
 
+    def change_user(self, user: str, **changes: Any) -> None:
+        """Other flags: deleted, a guest, a stranger."""
+        self.users[user] = replace(self.user(user), **changes)
+
     def change_channel(self, channel: str, **changes: Any) -> None:
         """Other members, or archived."""
         self.channels[channel] = replace(self.channel(channel), **changes)
@@ -99,7 +104,7 @@ class World:
     def message(self, channel: str, ts: str) -> Json:
         """Raises Refused channel_not_found, message_not_found."""
         found = self.messages[self.channel(channel).id].get(ts)
-        if found is None:
+        if found is None or found.get("subtype") == "tombstone":
             raise Refused("message_not_found")
         return found
 
@@ -176,14 +181,28 @@ class World:
         return message
 
     def delete(self, channel: str, ts: str) -> None:
-        """Gone; a parent's count goes down with its reply."""
+        """Gone; a parent with replies leaves a tombstone, and a parent's count goes down with its reply."""
         message, place = self.message(channel, ts), self.channels[channel]
+        if message.get("reply_count"):
+            kept = (
+                "type",
+                "team",
+                "ts",
+                "thread_ts",
+                "reply_count",
+                "reply_users",
+                "reply_users_count",
+                "latest_reply",
+            )
+            gone = dict.fromkeys(message.keys() - set(kept))
+            self.edit(channel, ts, {**gone, "subtype": "tombstone", "user": "USLACKBOT", "text": TOMBSTONE}, by=None)
+            return
         del self.messages[channel][ts]
         self.tell(Deleted(channel=place, message=message))
         parent = self.messages[channel].get(message.get("thread_ts", ""))
-        if parent is not None and parent is not message:
+        if parent is not None:
             previous = copy.deepcopy(parent)
-            parent["reply_count"] = max(0, parent.get("reply_count", 1) - 1)
+            parent["reply_count"] -= 1
             self.tell(Changed(channel=place, message=parent, previous=previous))
 
     def react(self, user: str, channel: str, ts: str, name: str, *, on: bool) -> None:
