@@ -21,6 +21,7 @@ VERDICTS = {
     "REFUSE": "it lost something that it must keep",
     "HOLD": "not proven, so nothing changes",
 }
+METRICS = {"bits_per_byte": "bits/byte", "p_correct": "p(right)"}
 STATES = {"gain": "gained", "kept": "kept", "undecided": "undecided", "lost": "lost", "unknown": "unknown"}
 
 
@@ -93,19 +94,24 @@ def row(c: Comparison) -> dict[str, Any]:
     """One line of the table: the comparison's data and how it is said. `size` is the gain in margins, cut to ±3."""
     known = c.state != "unknown"
     return asdict(c) | {
-        "name": f"{c.benchmark.replace('_', ' ')} · {c.metric.replace('_', ' ')}",
+        "name": f"{c.benchmark.replace('_', ' ')} · {METRICS.get(c.metric, c.metric.replace('_', ' '))}",
         "said": STATES[c.state] if c.gates else "shown only",
         "reference_text": figure(c.reference, c) if known else "–",
         "candidate_text": figure(c.candidate, c) if known else "–",
         "gain_text": signed(c.gain, c) if known else "–",
+        "low_text": signed(c.low, c) if known else "–",
         "interval_text": f"{signed(c.low, c)} … {signed(c.high, c)}" if known else "–",
-        "margin_text": amount(c.margin, c) if c.margin else "must gain",
+        "margin_text": narrow(amount(c.margin, c)) if c.margin else "must gain",
     }
 
 
 def signed(value: float, c: Comparison) -> str:
-    text = amount(abs(value), c)
-    return f"{'+' if value >= 0 else '−'}{text}"
+    return f"{'+' if value >= 0 else '−'}{narrow(amount(abs(value), c))}"
+
+
+def narrow(text: str) -> str:
+    """For table cells."""
+    return text.replace(" points", " pt")
 
 
 def points(ledger: Ledger, until_run: int) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -30,17 +31,19 @@ def show(view: dict[str, Any], console: Console) -> None:
             border_style=colour,
         )
     )
-    table = Table("benchmark", "against", "n", "before", "candidate", "gain", "95 % bounds", "tolerated", "")
+    table = Table("benchmark", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("n", "before → candidate", "gain", "at least", "tolerated"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
     for row in view["rows"]:
         style = COLOURS[row["said"]]
+        name = row["name"] + (" vs champion" if row["against"] == "champion" else "")
         table.add_row(
-            row["name"],
-            row["against"],
+            name,
             str(row["n"]),
-            row["reference_text"],
-            row["candidate_text"],
+            f"{row['reference_text']} → {row['candidate_text']}",
             row["gain_text"],
-            row["interval_text"],
+            row["low_text"],
             row["margin_text"],
             f"[{style}]{row['said']}[/]",
         )
