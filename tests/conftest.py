@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import evenkeel  # noqa: F401  first: it tells OpenMP to wait without spinning before anything loads torch
 from storage.ledger import Ledger
 from storage.settings import load_settings
 

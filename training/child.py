@@ -97,6 +97,7 @@ def main(job_file: Path) -> None:
     from training.steps import STEPS
 
     job = json.loads(job_file.read_text())
+    os.nice(10)  # answering comes first on a machine that does both
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
         result = STEPS[job["step"]](job, _tell)
