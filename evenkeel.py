@@ -32,6 +32,10 @@ from storage.recipe import parse_overrides, recipe_from, warnings_for
 from storage.records import Answer, Promotion, Run
 from storage.settings import Settings, load_settings
 
+# Engine, training and scoring share the cores. OpenMP's threads spin while they wait, which made answers four times slower
+# beside a run (docs/log.md, 2026-11-23); read by the library when torch loads it, inherited by every child.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -39,11 +43,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="A Slack support bot whose tuned model may only go live when nothing that matters got worse.",
 )
-db_# Engine, training and scoring share the cores. OpenMP's threads spin while they wait, which made answers four times slower
-# beside a run (docs/log.md, 2026-11-23); read by the library when torch loads it, inherited by every child.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-app = typer.Typer(no_args_is_help=True, help="The ledger file: where it is, whether it is sound, a copy of it.")
+db_app = typer.Typer(no_args_is_help=True, help="The ledger file: where it is, whether it is sound, a copy of it.")
 suite_app = typer.Typer(no_args_is_help=True, help="The general benchmarks.")
 app.add_typer(db_app, name="db", rich_help_panel="Maintenance")
 app.add_typer(suite_app, name="suite", rich_help_panel="Maintenance")
