@@ -23,7 +23,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -m "not model" --timeout 120
+	$(BIN)/pytest -q -m "not model" --timeout 120 -n 4
 
 # Everything: the fast part, then the whole loop on the real model.
 test: check
