@@ -73,7 +73,8 @@ class Cycle:
     ledger: Ledger
     settings: Settings
     recipe: Recipe
-    shown_at: float = field(default=0.0)
+    shown_at: float = 0.0
+    newest: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> Dataset:
         """The dataset of all lessons there are now; a resumed run keeps the one that it started with."""
@@ -198,22 +199,18 @@ class Cycle:
 
     def enter(self, state: RunState, text: str) -> float:
         self.move(state)
-        self.shown_at = 0.0
-        self.show({"text": text}, stage_no=STAGES.index(state) + 1)
+        self.newest = {"text": text}
+        self.show(self.newest, stage_no=STAGES.index(state) + 1)
         return time.monotonic()
 
     def move(self, state: RunState, **columns: Any) -> None:
         self.run = self.ledger.runs.advance(self.run, state=state, lease_s=LEASE_S, **columns)
 
     def beat(self, progress: Mapping[str, Any] | None) -> bool:
-        """A child's heartbeat: hold the lease, show its progress at most once a second. Raises CancelledRun."""
-        if (
-            progress is not None
-            and time.monotonic() - self.shown_at < 1.0
-            and progress.get("done") != progress.get("total")
-        ):
-            return False
-        self.show(progress if progress is not None else self.run.progress, stage_no=STAGES.index(self.run.state) + 1)
+        """A child's heartbeat: once a second hold the lease and show its newest progress. Raises CancelledRun."""
+        self.newest = progress or self.newest
+        if time.monotonic() - self.shown_at >= 1.0:
+            self.show(self.newest, stage_no=STAGES.index(self.run.state) + 1)
         return False
 
     def show(self, progress: Mapping[str, Any], *, stage_no: int) -> None:
