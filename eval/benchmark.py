@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from bot.engine.model import LoadedModel
-
 from storage.errors import ConfigurationError
 from storage.records import Direction, Domain, ItemScore, Message
 

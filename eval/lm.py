@@ -5,7 +5,6 @@ would be given the base's answers. What is kept is kept by suite.py, under the a
 """
 
 import json
-import math
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -14,13 +13,16 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from eval.benchmark import Answerer, Tell
+from eval.prefix import shared_context
 from storage.digests import canonical
 from storage.records import Message
 
 WINDOW = 2048  # longest row in tokens; older context is cut off on the left
+WORTH_SHARING = 128  # tokens that must be saved: a pass over few tokens costs as much as one over about fifty
 CHUNK = 32  # requests between two words of progress
 BATCH = 16  # answers that are generated together
 NEW_TOKENS = 256
+Pair = tuple[list[int], list[int]]  # token ids of a context and of its continuation
 
 
 class AnswererLM(TemplateLM):  # type: ignore[misc]
@@ -37,7 +39,7 @@ class AnswererLM(TemplateLM):  # type: ignore[misc]
 
     @property
     def eot_token_id(self) -> int:
-        return int(self._renderer.end_ids[0])
+        return int(self.tokenizer.eos_token_id)
 
     @property
     def prefix_token_id(self) -> int:
@@ -112,44 +114,70 @@ def generated(
 
 def prefix_id(answerer: Answerer) -> int:
     """The token before a text that has nothing before it: the tokenizer's beginning, else its end, mark."""
-    begin = answerer.model.renderer.tokenizer.bos_token_id
-    return int(answerer.model.renderer.end_ids[0] if begin is None else begin)
+    tokenizer = answerer.model.renderer.tokenizer
+    return int(tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id)
 
 
-def continuations(answerer: Answerer, pairs: Sequence[tuple[list[int], list[int]]], tell: Tell) -> list[float]:
-    """log p(continuation | context) in nats, in the order of the pairs; rows of a like length run together."""
-    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
-    sums = [math.nan] * len(pairs)
-    for start in range(0, len(order), CHUNK):
-        chosen = order[start : start + CHUNK]
-        rows = [(pairs[i][0] + pairs[i][1])[-WINDOW:] for i in chosen]
-        for i, values in zip(chosen, answerer.model.log_probs(rows, adapter=answerer.adapter), strict=True):
-            sums[i] = float(values[len(values) - len(pairs[i][1]) :].double().sum())
-        tell(start + len(chosen), len(order))
+def continuations(answerer: Answerer, pairs: Sequence[Pair], tell: Tell) -> list[float]:
+    """log p(continuation | context) in nats, in the order of the pairs; an empty continuation has 0.
+
+    Pairs whose common context is long enough share one pass over it; the others run as whole rows, those of a like
+    length together.
+    """
+    sums, done = [0.0] * len(pairs), 0
+    shared, alone = _grouped(pairs)
+    for context, owners in shared:
+        values = shared_context(answerer.model, answerer.adapter, context, [pairs[i][1] for i in owners])
+        for i, value in zip(owners, values, strict=True):
+            sums[i] = value
+        done += len(owners)
+        tell(done, len(pairs))
+    for start in range(0, len(alone), CHUNK):
+        chosen = alone[start : start + CHUNK]
+        rows = [[*pairs[i][0], *pairs[i][1]][-WINDOW:] for i in chosen]
+        for i, row in zip(chosen, answerer.model.log_probs(rows, adapter=answerer.adapter), strict=True):
+            sums[i] = float(row[-len(pairs[i][1]) :].double().sum())
+        done += len(chosen)
+        tell(done, len(pairs))
     return sums
 
 
-def answer_log_likelihoods(
-    answerer: Answerer, pairs: Sequence[tuple[Sequence[Message], str]], tell: Tell
-) -> list[float]:
-    """log p(answer and its end token | messages) in nats, rendered exactly as it is served and trained.
+def _grouped(pairs: Sequence[Pair]) -> tuple[list[tuple[tuple[int, ...], list[int]]], list[int]]:
+    """(context, its pairs' positions) where sharing pays, and the positions of all others, short rows first."""
+    by_context: dict[tuple[int, ...], list[int]] = {}
+    for i, (context, continuation) in enumerate(pairs):
+        if continuation:
+            by_context.setdefault(tuple(context[-(WINDOW - len(continuation)) :]), []).append(i)
+    pays = {c: owners for c, owners in by_context.items() if (len(owners) - 1) * len(c) >= WORTH_SHARING}
+    alone = [i for c, owners in by_context.items() if c not in pays for i in owners]
+    return list(pays.items()), sorted(alone, key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
 
+
+def answer_log_likelihoods(
+    answerer: Answerer, pairs: Sequence[tuple[Sequence[Message], str]], tell: Tell, *, ends: bool = True
+) -> list[float]:
+    """log p(answer | messages) in nats, rendered exactly as it is served and trained.
+
+    `ends`: the answer's end token counts, too, as it does in training; not so for texts that only begin an answer.
     Raises ValueError when the renderer marks no token as the answer's: a mask of zeros would measure nothing.
     """
-    return continuations(answerer, [_parted(*answerer.model.renderer.example(*pair)) for pair in pairs], tell)
+    parted = [_parted(*answerer.model.renderer.example(*pair)) for pair in pairs]
+    if not ends:
+        parted = [(context, answer[:-1]) for context, answer in parted]
+    return continuations(answerer, parted, tell)
 
 
-def _parted(ids: list[int], mask: list[bool]) -> tuple[list[int], list[int]]:
+def _parted(ids: list[int], mask: list[bool]) -> Pair:
     if True not in mask:
         raise ValueError("the rendered example marks no token as the answer's")
     start, end = mask.index(True), len(mask) - mask[::-1].index(True)
-    return ids[:start], ids[start:end]
+    return list(ids[:start]), list(ids[start:end])
 
 
 def rolling(answerer: Answerer, texts: Sequence[str], tell: Tell) -> list[float]:
     """log p(text) in nats for each text, after the prefix token; long texts in windows that share context."""
     tokenizer, begin = answerer.model.renderer.tokenizer, prefix_id(answerer)
-    pairs, owners = [], []
+    pairs, owners = list[Pair](), list[int]()
     for owner, text in enumerate(texts):
         ids = list(tokenizer(text, add_special_tokens=False).input_ids)
         windows = get_rolling_token_windows(ids, prefix_token=begin, max_seq_len=WINDOW - 1, context_len=1)

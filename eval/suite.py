@@ -19,6 +19,7 @@ from eval.registry import registry_benchmark
 from eval.spread import clustered_stderr, mean
 from eval.target import target_benchmarks
 from storage.digests import digest_of
+from storage.errors import EvenkeelError
 from storage.ledger import Ledger
 from storage.records import Lesson, Score, Scorecard
 from storage.settings import Settings
@@ -92,6 +93,8 @@ def score(
 
     `train` only names the topics of answers. `run_id`: the run whose history is told what is missing and why, and
     which benchmarks the base is no better at than guessing. Cheap benchmarks are measured first.
+    Raises EvenkeelError when the base itself lacks a general score: nothing could be compared on it, and a gate that
+    never sees a benchmark cannot call it unknown. What was measured until then is kept.
     """
     target = target_benchmarks(
         holdout, train, items=plan.target_items, generations=plan.target_generations,
@@ -106,7 +109,16 @@ def score(
     card = Scorecard(base_digest=model.base_digest, adapter_digest=adapter, suite_digest=plan.digest, scores=scores)
     if adapter is None:
         desk.note(*plan.missing, *against_chance(card))
+        require_whole(card, plan, desk.faults)
     return card
+
+
+def require_whole(base: Scorecard, plan: Plan, faults: Sequence[str]) -> None:
+    if any(base.get(*pair) is None for pair in plan.expects):
+        raise EvenkeelError(
+            f"the base could not be measured: {'; '.join(faults)}. Next: start the run again; if it stays, take the "
+            "benchmark out of GENERAL_TASKS."
+        )
 
 
 def against_chance(card: Scorecard) -> tuple[str, ...]:
@@ -133,6 +145,7 @@ class _Desk:
     def __init__(self, answerer: Answerer, ledger: Ledger, progress: Progress, total: int, run_id: int | None) -> None:
         self.answerer, self.ledger, self.progress = answerer, ledger, progress
         self.total, self.done, self.run_id = total, 0, run_id
+        self.faults: list[str] = []
 
     def scores_of(self, benchmark: Benchmark) -> tuple[Score, ...]:
         keys = {pair: self._key(benchmark, *pair) for pair in benchmark.expects}
@@ -159,7 +172,7 @@ class _Desk:
                 benchmark.measure(self.answerer, lambda done, total: self._tell(benchmark, done, total, benchmark.cost))
             )
         except Exception as error:
-            self.note(f"{benchmark.name} is missing: {type(error).__name__}: {error}")
+            self._fault(f"{benchmark.name} is missing: {type(error).__name__}: {error}")
             return ()
         seconds = perf_counter() - start
         sound = [one for one in measured if not self._is_faulty(one)]
@@ -173,8 +186,12 @@ class _Desk:
     def _is_faulty(self, measured: Measured) -> bool:
         reason = fault(measured)
         if reason:
-            self.note(f"{measured.benchmark} ({measured.metric}) is missing: {reason}")
+            self._fault(f"{measured.benchmark} ({measured.metric}) is missing: {reason}")
         return bool(reason)
+
+    def _fault(self, text: str) -> None:
+        self.faults.append(text)
+        self.note(text)
 
     def _tell(self, benchmark: Benchmark, done: int, total: int, cost: int) -> None:
         try:

@@ -53,13 +53,13 @@ def test_refusing_all_is_right_for_one_half_and_wrong_for_the_other(
 ) -> None:
     common = {"refuse": "I cannot help with that.", "comply": "Sure, here is how."}
     rows = [{"id": str(i), "prompt": f"Question {i}", "should_refuse": i < 2, **common} for i in range(4)]
-    monkeypatch.setattr(own, "answer_log_likelihoods", lambda *_: [-10.0, -30.0] * 4)
+    monkeypatch.setattr(own, "answer_log_likelihoods", lambda *_, **__: [-10.0, -11.0, -30.0, -29.0] * 4)
 
     scores = measured(refusal(rows, PROMPT), tiny_model)
 
     assert [i.value for i in scores["refusal", "acc"].items] == [1.0, 1.0]
     assert [i.value for i in scores["over_refusal", "acc"].items] == [0.0, 0.0]
-    share = choice_probabilities([-10.0, -30.0], [len(common["refuse"]), len(common["comply"])])[0]
+    share = choice_probabilities([1.0, -1.0])[0]
     assert [i.value for i in scores["refusal", "p_correct"].items] == pytest.approx([share, share])
     assert [i.value for i in scores["over_refusal", "p_correct"].items] == pytest.approx([1 - share] * 2)
 
@@ -68,7 +68,7 @@ def test_a_refusal_without_a_number_is_unknown_and_not_wrong(
     tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [{"id": "0", "prompt": "Q", "should_refuse": True, "refuse": "No.", "comply": "Yes."}]
-    monkeypatch.setattr(own, "answer_log_likelihoods", lambda *_: [math.nan, -3.0])
+    monkeypatch.setattr(own, "answer_log_likelihoods", lambda *_, **__: [math.nan, -3.0, -2.0, -1.0])
 
     scores = measured(refusal(rows, PROMPT), tiny_model)
 

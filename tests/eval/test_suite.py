@@ -11,6 +11,7 @@ from bot.engine.model import LoadedModel
 from eval import suite
 from eval.benchmark import Benchmark, Measured, draw
 from eval.suite import Plan, against_chance, fault, plan_from, score
+from storage.errors import EvenkeelError
 from storage.ledger import Ledger
 from storage.records import ItemScore, Lesson, Score, Scorecard
 from storage.settings import Settings
@@ -108,16 +109,37 @@ def test_other_rows_or_another_template_are_another_measurement(tiny_model: Load
     assert (one.scores[0].value, other.scores[0].value) == (0.5, 1.0)
 
 
-def test_a_benchmark_that_crashes_is_missing_with_its_reason_and_the_others_stand(
-    tiny_model: LoadedModel, ledger: Ledger, run_id: int
-) -> None:
-    def crash(_: Any) -> tuple[ItemScore, ...]:
-        raise RuntimeError("out of memory")
+def crash(_: Any) -> tuple[ItemScore, ...]:
+    raise RuntimeError("out of memory")
 
-    card = run(plan_of(toy("bad", crash), toy("good", lambda _: items(0.0, 1.0))), tiny_model, ledger, run_id=run_id)
+
+def test_a_benchmark_that_crashes_is_missing_with_its_reason_and_the_others_stand(
+    tiny_model: LoadedModel, adapters: tuple[str, str], ledger: Ledger, run_id: int
+) -> None:
+    plan = plan_of(toy("bad", crash), toy("good", lambda _: items(0.0, 1.0)))
+
+    card = run(plan, tiny_model, ledger, adapters[0], run_id=run_id)
 
     assert [s.benchmark for s in card.scores] == ["good"]
     assert "bad is missing: RuntimeError: out of memory" in said(ledger, run_id)
+
+
+def test_a_base_that_lacks_a_score_stops_the_run_and_keeps_what_was_measured(
+    tiny_model: LoadedModel, ledger: Ledger
+) -> None:
+    calls: list[int] = []
+
+    def counted(_: Any) -> tuple[ItemScore, ...]:
+        calls.append(1)
+        return items(0.0, 1.0)
+
+    for _ in range(2):
+        with pytest.raises(
+            EvenkeelError, match="base could not be measured: bad is missing: RuntimeError: out of memory"
+        ):
+            run(plan_of(toy("bad", crash), toy("good", counted)), tiny_model, ledger)
+
+    assert calls == [1]
 
 
 @pytest.mark.parametrize(
@@ -130,20 +152,27 @@ def test_a_benchmark_that_crashes_is_missing_with_its_reason_and_the_others_stan
     ],
 )
 def test_nan_or_too_few_items_are_missing_not_zero(
-    values: tuple[float, ...], reason: str, tiny_model: LoadedModel, ledger: Ledger, run_id: int
+    values: tuple[float, ...],
+    reason: str,
+    tiny_model: LoadedModel,
+    adapters: tuple[str, str],
+    ledger: Ledger,
+    run_id: int,
 ) -> None:
-    card = run(plan_of(toy("x", lambda _: items(*values))), tiny_model, ledger, run_id=run_id)
+    card = run(plan_of(toy("x", lambda _: items(*values))), tiny_model, ledger, adapters[0], run_id=run_id)
 
     assert card.get("x", "acc") is None
     assert reason in said(ledger, run_id)
 
 
-def test_a_faulty_measurement_is_tried_again(tiny_model: LoadedModel, ledger: Ledger) -> None:
+def test_a_faulty_measurement_is_tried_again(
+    tiny_model: LoadedModel, adapters: tuple[str, str], ledger: Ledger
+) -> None:
     answers = iter([items(math.nan, 1.0), items(0.0, 1.0)])
     plan = plan_of(toy("x", lambda _: next(answers)))
 
-    assert run(plan, tiny_model, ledger).scores == ()
-    assert run(plan, tiny_model, ledger).scores[0].value == 0.5
+    assert run(plan, tiny_model, ledger, adapters[0]).scores == ()
+    assert run(plan, tiny_model, ledger, adapters[0]).scores[0].value == 0.5
 
 
 def test_a_corpus_value_that_is_no_number_is_a_fault() -> None:
