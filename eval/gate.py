@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 from eval.statistics import Interval, items_that_would_decide, paired_interval
-from storage.digests import short
+from storage.digests import digest_of, short
 from storage.records import Comparison, ComparisonState, Decision, Score, Scorecard, Verdict
 from storage.settings import Settings
 
 ADVISORY = frozenset({"acc", "acc_norm", "bleu", "chrf", "f1", "macro_f1", "topic_acc"})
 RIGHT_OR_WRONG = frozenset({"acc", "acc_norm", "pass", "topic_acc"})
+GENERATED = frozenset({"pass", "rouge_l"})
 CHANCE_SLACK = 0.02
 Z = 1.645
 
@@ -24,13 +25,15 @@ Z = 1.645
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What the gate tolerates. `margin_points` in per cent points of a share, `margin_bits` in per cent of the base's
-    bits per byte; text that is generated in full is noisier than likelihood, its margin is `generated_factor` times
-    wider. `confidence` is one-sided.
+    bits per byte. Two kinds of scores are noisier and have a wider margin: text that is generated in full
+    (`generated_factor`), and the parts of a benchmark ("open_text.news"), whose whole ("open_text") is held to the plain
+    margin (`part_factor`). `confidence` is one-sided.
     """
 
     margin_points: float = 7.5
     margin_bits: float = 2.0
     generated_factor: float = 2.0
+    part_factor: float = 2.0
     confidence: float = 0.95
     must_gain: tuple[tuple[str, str], ...] = (("support", "bits_per_byte"),)
 
@@ -60,12 +63,40 @@ def _compare_all(
     base: Scorecard, champion: Scorecard | None, candidate: Scorecard, policy: Policy
 ) -> Iterator[Comparison]:
     """Every base score against the candidate's; then the target against the champion, which must not be lost again."""
-    for score in base.scores:
-        yield compare(score, candidate.get(score.benchmark, score.metric), against="base", policy=policy)
+    theirs = replace(candidate, scores=(*wholes(candidate.scores), *candidate.scores))
+    for score in (*wholes(base.scores), *base.scores):
+        yield compare(score, theirs.get(score.benchmark, score.metric), against="base", policy=policy)
     if champion is not None:
         for score in champion.scores:
             if score.domain == "target":
                 yield compare(score, candidate.get(score.benchmark, score.metric), against="champion", policy=policy)
+
+
+def wholes(scores: tuple[Score, ...]) -> Iterator[Score]:
+    """One score over all items of each benchmark that is measured in parts: many items prove what few cannot."""
+    families: dict[tuple[str, str], list[Score]] = {}
+    for score in scores:
+        family, dot, _ = score.benchmark.partition(".")
+        if dot and score.metric not in ADVISORY:
+            families.setdefault((family, score.metric), []).append(score)
+    for (family, _), parts in families.items():
+        if len(parts) > 1:
+            items = tuple(
+                replace(i, item_id=f"{p.benchmark}/{i.item_id}", cluster=f"{p.benchmark}/{i.cluster}")
+                for p in parts
+                for i in p.items
+            )
+            n = sum(p.n for p in parts)
+            value, variance = (sum(p.n * p.value for p in parts) / n, sum((p.n * p.stderr) ** 2 for p in parts) / n**2)
+            yield replace(
+                parts[0],
+                key=digest_of([p.key for p in parts]),
+                benchmark=family,
+                value=value,
+                stderr=math.sqrt(variance),
+                n=n,
+                items=items,
+            )
 
 
 def compare(reference: Score, candidate: Score | None, *, against: str, policy: Policy) -> Comparison:
@@ -101,10 +132,11 @@ def compare(reference: Score, candidate: Score | None, *, against: str, policy: 
 
 def margin_of(score: Score, policy: Policy) -> float:
     """The tolerated loss in the score's own unit."""
-    if score.metric == "bits_per_byte":
-        return policy.margin_bits / 100 * score.value
-    factor = policy.generated_factor if score.metric in ("pass", "rouge_l") else 1.0
-    return policy.margin_points / 100 * factor
+    factor = (
+        policy.generated_factor if score.metric in GENERATED else policy.part_factor if "." in score.benchmark else 1.0
+    )
+    plain = policy.margin_bits * score.value if score.metric == "bits_per_byte" else policy.margin_points
+    return factor * plain / 100
 
 
 def _finite(value: float) -> float:

@@ -28,7 +28,9 @@ def test_a_gain_on_support_with_nothing_lost_is_promoted_with_its_figures() -> N
     decision = judged(card(CANDIDATE, support=1.0))
 
     assert decision.verdict == "PROMOTE"
-    assert "support (bits per byte): 1.198 → 0.998" in decision.reasons[0] and "better by at least" in decision.reasons[0]
+    assert (
+        "support (bits per byte): 1.198 → 0.998" in decision.reasons[0] and "better by at least" in decision.reasons[0]
+    )
     assert (decision.base_digest, decision.candidate_digest, decision.champion_digest) == (BASE, CANDIDATE, None)
 
 
@@ -131,6 +133,31 @@ def test_small_losses_cannot_add_up_because_the_reference_stays_the_base() -> No
     decision = judged(card(CANDIDATE, support=0.95, text=1.345), champion)
 
     assert decision.verdict == "REFUSE" and "open text" in decision.reasons[0]
+
+
+def test_a_benchmark_in_parts_is_also_judged_as_a_whole_with_the_narrow_margin() -> None:
+    def registers(by: float, dip: float) -> tuple[Score, ...]:
+        return tuple(
+            score(
+                f"text.{name}",
+                "bits_per_byte",
+                [1.3 + by + (dip if name == "news" else 0) + 0.02 * (n % 3) for n in range(20)],
+            )
+            for name in ("news", "prose", "dialogue")
+        )
+
+    base = replace(BASE_CARD, scores=(*BASE_CARD.scores, *registers(0.0, 0.0)))
+    dipped, lowered = (
+        judged(
+            replace(card(CANDIDATE, support=1.0), scores=(*card(CANDIDATE, support=1.0).scores, *registers(*change))),
+            base=base,
+        )
+        for change in ((0.0, 0.04), (0.04, 0.0))
+    )
+
+    whole = next(c for c in lowered.comparisons if c.benchmark == "text")
+    assert dipped.verdict == "PROMOTE"
+    assert lowered.verdict == "REFUSE" and lowered.reasons[0].startswith("text (bits per byte)") and whole.n == 60
 
 
 values = st.lists(st.floats(0.05, 0.95), min_size=12, max_size=12)
