@@ -79,6 +79,8 @@ def _answers(lessons: Sequence[Lesson], train: Sequence[Lesson], max_new_tokens:
 def _measure_answers(
     lessons: Sequence[Lesson], train: Sequence[Lesson], max_new_tokens: int, answerer: Answerer, tell: Tell
 ) -> Iterator[Measured]:
+    if len(lessons) < 2:
+        raise ValueError(f"{len(lessons)} held-out lessons; at least 2 are needed")
     prompts = [answerer.model.renderer.prompt(lesson.messages) for lesson in lessons]
     answers = generated(answerer, prompts, max_new_tokens=max_new_tokens, tell=tell)
     yield _by_item("rouge_l", lessons, answers, rouge_l)

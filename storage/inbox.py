@@ -80,7 +80,8 @@ class Inbox:
     def holds_question(self, team: str, channel: str, ts: str) -> bool:
         """Whether a question with this ts was ever accepted, answered or not."""
         found = self._connections.db.execute(
-            "SELECT 1 FROM inbox WHERE kind='question' AND team=? AND channel=? AND ts=?", (team, channel, ts)).fetchone()
+            "SELECT 1 FROM inbox WHERE kind='question' AND team=? AND channel=? AND ts=?", (team, channel, ts)
+        ).fetchone()
         return found is not None
 
     def depth(self) -> int:

@@ -81,7 +81,9 @@ def test_the_two_make_targets_of_the_readme_exist() -> None:
         assert f"make {target}" in readme() and re.search(rf"^{target}:", makefile, re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", sorted(path.relative_to(ROOT).as_posix() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]))
+@pytest.mark.parametrize(
+    "page", sorted(path.relative_to(ROOT).as_posix() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+)
 def test_links_and_pictures_of_the_docs_exist(page: str) -> None:
     text = (ROOT / page).read_text()
     targets = [t for t in re.findall(r"\]\(([^)#\s]+)", text) if not t.startswith(("http:", "https:", "mailto:"))]

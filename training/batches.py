@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MICRO_TOKENS = 2_048  # tokens of one forward pass, padding included
+MICRO_TOKENS = 1_024  # tokens of one forward pass, padding included
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

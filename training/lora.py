@@ -161,7 +161,7 @@ class Loop:
         wanted, loss = sum(self.rows[n].answer_tokens for n in numbers), 0.0
         for group in micro_batches(numbers, self.lengths):
             part = self.summed_loss([self.rows[n] for n in group]) / wanted
-            part.backward()
+            torch.autograd.backward(part)
             loss += part.item()
         if not math.isfinite(loss):
             raise EvenkeelError(

@@ -14,7 +14,7 @@ from eval.suite import plan_from, score
 from storage.clock import to_text, utc_now
 from storage.ledger import Ledger
 from storage.recipe import Recipe
-from storage.settings import Settings
+from storage.settings import load_settings
 from storage.weights import adapter_path
 from training.dataset import load_dataset
 from training.lora import TrainingProgress, tune
@@ -24,7 +24,7 @@ Tell = Callable[[Mapping[str, Any]], None]
 
 def tune_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """Train an adapter; the result is the Adapter record as JSON. SIGTERM saves a checkpoint and stops."""
-    settings, asked = Settings(**job["settings"], _env_file=None), []
+    settings, asked = load_settings(**job["settings"], _env_file=None), []
     signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
 
     def show(p: TrainingProgress) -> None:
@@ -50,7 +50,7 @@ def tune_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
 
 def score_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """Score base, champion and candidate; cards and scores go to the ledger, the result names their sizes."""
-    settings = Settings(**job["settings"], _env_file=None)
+    settings = load_settings(**job["settings"], _env_file=None)
     plan, dataset = plan_from(settings), load_dataset(Path(job["dataset"]))
     ledger, model = Ledger(settings.ledger_path), LoadedModel.load(Path(job["base"]))
     sizes: dict[str, Any] = {}

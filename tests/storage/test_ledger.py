@@ -76,9 +76,8 @@ def adapter(ledger: Ledger, digest: str) -> str:
 
 class TestInbox:
     def test_the_same_event_is_accepted_once(self, ledger: Ledger) -> None:
-        accept = lambda event, ts: ledger.inbox.accept(
-            event_id=event, kind="question", team="T", channel="C", ts=ts, payload={}
-        )
+        def accept(event: str, ts: str) -> bool:
+            return ledger.inbox.accept(event_id=event, kind="question", team="T", channel="C", ts=ts, payload={})
 
         assert [accept("E1", "1"), accept("E1", "1"), accept("E2", "1"), accept("E3", "2")] == [
             True,

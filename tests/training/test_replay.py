@@ -15,7 +15,9 @@ def grams(text: str, size: int = 6) -> set[str]:
 
 
 def test_no_replay_row_overlaps_the_suite() -> None:
-    items = [json.loads(line) for path in SUITE.glob("*.jsonl") for line in path.read_text(encoding="utf-8").splitlines()]
+    items = [
+        json.loads(line) for path in SUITE.glob("*.jsonl") for line in path.read_text(encoding="utf-8").splitlines()
+    ]
     suite = {gram for item in items for text in item.values() if isinstance(text, str) for gram in grams(text)}
 
     shared = {row.lesson_id: (grams(row.question) | grams(row.answer)) & suite for row in load_replay()}
