@@ -6,6 +6,7 @@ base, never adapter on adapter. What comes out is plain LoRA in PEFT's format, w
 Knows models and tensors. Knows no ledger, no Slack.
 """
 
+import json
 import math
 import resource
 import time
@@ -230,5 +231,7 @@ class Loop:
 
     def write(self, folder: Path) -> None:
         """The adapter's two files; the config names no path of this machine."""
-        self.model.peft_config["default"].base_model_name_or_path = "evenkeel-base"
-        self.model.save_pretrained(folder, safe_serialization=True)
+        self.model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+        path = folder / "adapter_config.json"
+        config = json.loads(path.read_text()) | {"base_model_name_or_path": "evenkeel-base"}
+        path.write_text(json.dumps(config, indent=2, sort_keys=True))

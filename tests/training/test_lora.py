@@ -1,0 +1,151 @@
+"""Training on a tiny real model: the loss is what it should be, a killed run goes on as if it had not been killed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+from transformers import LlamaForCausalLM
+
+from bot.engine.model import LoadedModel
+from storage.clock import utc_now
+from storage.errors import EvenkeelError, TooLittleData
+from storage.recipe import Recipe
+from storage.records import Adapter, Dataset, Lesson
+from tests.eval.conftest import tiny_folder  # noqa: F401
+from training.batches import Row
+from training.lora import Cancelled, Loop, TrainingProgress, render, tune, with_lora
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+RECIPE = Recipe(lora_rank=4, learning_rate=5e-3, epochs=2, batch_size=4, max_tokens=256, seed=3)
+
+
+def lessons(count: int) -> tuple[Lesson, ...]:
+    return tuple(Lesson(lesson_id=f"l{n}", source="ticket", conversation_id=f"c{n}", answer=f"Answer {n}: press {'x' * (n % 5)}.",
+                        messages=({"role": "user", "content": f"Question {n}{'?' * (n % 7)}"},)) for n in range(count))  # fmt: skip
+
+
+def dataset(count: int = 14) -> Dataset:
+    return Dataset(digest=f"d{count}", train=lessons(count), holdout=(), manifest={})
+
+
+Train = Callable[..., Adapter]
+
+
+@pytest.fixture
+def train(tiny_folder: Path, tmp_path: Path) -> Train:  # noqa: F811
+    def run(
+        recipe: Recipe = RECIPE, *, checkpoints: str = "c", stop_after: int | None = None, data: Dataset | None = None
+    ) -> Adapter:
+        seen: list[TrainingProgress] = []
+        return tune(base=tiny_folder, dataset=data or dataset(), recipe=recipe, weights_dir=tmp_path, checkpoints=tmp_path / checkpoints,
+                    run_id=1, progress=seen.append, clock=utc_now,
+                    cancelled=lambda: stop_after is not None and len(seen) >= stop_after)  # fmt: skip
+
+    return run
+
+
+def loop(folder: Path, recipe: Recipe = RECIPE) -> Loop:
+    rows, _ = render(lessons(9), LoadedModel.load(folder, device="cpu").renderer, 256)
+    torch.manual_seed(0)
+    return Loop(with_lora(LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32), recipe), rows, recipe, 1e-3)
+
+
+def test_a_fresh_adapter_speaks_as_the_base(tiny_folder: Path) -> None:  # noqa: F811
+    bare, ids = LlamaForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32), torch.tensor([[5, 6, 7]])
+    with torch.inference_mode():
+        wanted = bare(ids).logits
+        found = with_lora(bare, RECIPE)(ids).logits
+
+    assert torch.equal(wanted, found)
+
+
+def test_the_loss_is_the_cross_entropy_of_the_answers_tokens_whatever_the_padding(tiny_folder: Path) -> None:  # noqa: F811
+    made = loop(tiny_folder)
+    wanted = torch.tensor(0.0)
+    for row in made.rows:
+        ids, mask = torch.tensor([row.ids]), torch.tensor(row.mask)
+        logits = made.model(ids).logits[0, :-1].float()
+        wanted += functional.cross_entropy(logits[mask[1:]], ids[0, 1:][mask[1:]], reduction="sum")
+
+    found = made.summed_loss(made.rows)
+
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-4)
+    assert sum(r.answer_tokens for r in made.rows) == sum(sum(r.mask) for r in made.rows)
+
+
+def test_micro_batches_add_up_to_the_gradient_of_the_whole_batch(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # noqa: F811
+    after = []
+    for budget in (10_000, 1):
+        monkeypatch.setattr("training.batches.MICRO_TOKENS", budget)
+        made = loop(tiny_folder)
+        made.advance()
+        after.append((made.losses[0], [p.detach().clone() for p in made.parameters]))
+
+    assert after[0][0] == pytest.approx(after[1][0], rel=1e-4)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(after[0][1], after[1][1], strict=True))
+
+
+def test_training_lowers_the_loss_and_what_is_kept_changes_the_engines_answers(train: Train, tiny_folder: Path) -> None:  # noqa: F811
+    adapter = train(Recipe(lora_rank=4, learning_rate=2e-2, epochs=6, batch_size=4, seed=3))
+
+    assert adapter.stats["losses"][-1] < adapter.stats["losses"][0] - 0.2 and adapter.stats["tokens"] > 0
+    config = json.loads((Path(adapter.path) / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "evenkeel-base" and str(tiny_folder) not in json.dumps(config)
+    model = LoadedModel.load(tiny_folder, device="cpu", dtype=torch.float32)
+    digest = model.add_adapter(Path(adapter.path))
+    base, tuned = (model.log_probs([[5, 6, 7, 8]], adapter=who)[0] for who in (None, digest))
+    assert digest == adapter.digest and not torch.allclose(base, tuned, atol=1e-3)
+
+
+def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(train: Train) -> None:
+    first, again, other = (
+        train(),
+        train(checkpoints="c2"),
+        train(Recipe(**{**RECIPE.to_dict(), "seed": 4}), checkpoints="c3"),
+    )
+
+    assert first.digest == again.digest != other.digest
+
+
+def test_a_stopped_run_goes_on_from_its_checkpoint_to_the_same_weights(train: Train) -> None:
+    whole = train(checkpoints="whole")
+    with pytest.raises(Cancelled, match="step 3 of 8"):
+        train(checkpoints="cut", stop_after=3)
+
+    assert train(checkpoints="cut").digest == whole.digest
+
+
+def test_a_checkpoint_of_another_recipe_is_ignored(train: Train) -> None:
+    other = Recipe(**{**RECIPE.to_dict(), "seed": 4})
+    fresh = train(other, checkpoints="fresh")
+    with pytest.raises(Cancelled):
+        train(checkpoints="shared", stop_after=2)
+
+    assert train(other, checkpoints="shared").digest == fresh.digest
+
+
+def test_rows_that_do_not_fit_are_dropped_and_counted_never_cut(train: Train, tiny_folder: Path) -> None:  # noqa: F811
+    renderer = LoadedModel.load(tiny_folder, device="cpu").renderer
+    sizes = sorted(len(renderer.example(x.messages, x.answer)[0]) for x in lessons(14))
+    limit = max(64, sizes[6])
+
+    kept, dropped = render(lessons(14), renderer, limit)
+
+    assert dropped == sum(s > limit for s in sizes) and len(kept) + dropped == 14
+    assert all(isinstance(row, Row) and len(row.ids) <= limit for row in kept)
+    with pytest.raises(TooLittleData, match="none of 14 rows fits into max_tokens=5"):
+        render(lessons(14), renderer, 5)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_learning_rate(tiny_folder: Path) -> None:  # noqa: F811
+    made = loop(tiny_folder)
+    with torch.no_grad():
+        made.parameters[0].fill_(float("nan"))
+
+    with pytest.raises(EvenkeelError, match="diverged. Next: a lower lr .it was 0.001"):
+        made.advance()
