@@ -140,7 +140,9 @@ def an_engine(settings: Settings) -> Iterator[str]:
     except OSError:
         say("No engine is running: starting one for this question …")
         log = settings.data_dir / "logs" / "engine.log"
-        with running((Actor(name="engine", command=(sys.executable, "-m", "evenkeel", "engine"), ready_url=health, log=log),), {}):
+        with running(
+            (Actor(name="engine", command=(sys.executable, "-m", "evenkeel", "engine"), ready_url=health, log=log),), {}
+        ):
             yield "an engine that was started for this question"
     else:
         yield f"the engine at {settings.engine_url}"

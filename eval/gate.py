@@ -18,6 +18,7 @@ from storage.settings import Settings
 ADVISORY = frozenset({"acc", "acc_norm", "bleu", "chrf", "f1", "macro_f1", "topic_acc"})
 RIGHT_OR_WRONG = frozenset({"acc", "acc_norm", "pass", "topic_acc"})
 GENERATED = frozenset({"pass", "rouge_l"})
+PROVEN_ONLY = frozenset({"pass"})
 CHANCE_SLACK = 0.02
 Z = 1.645
 
@@ -27,7 +28,8 @@ class Policy:
     """What the gate tolerates. `margin_points` in per cent points of a share, `margin_bits` in per cent of the base's
     bits per byte. Two kinds of scores are noisier and have a wider margin: text that is generated in full
     (`generated_factor`), and the parts of a benchmark ("open_text.news"), whose whole ("open_text") is held to the plain
-    margin (`part_factor`). `confidence` is one-sided.
+    margin (`part_factor`). `confidence` is one-sided. Instructions followed (`pass`) are right or wrong and few: they
+    refuse when a loss is proven, but need not be certified, for which bits per byte of instruction answers stands.
     """
 
     margin_points: float = 7.5
@@ -221,7 +223,7 @@ def _verdict(
     gating = [c for c in comparisons if c.gates]
     lost = [in_words(c) for c in gating if c.state == "lost"]
     unknown = [in_words(c) for c in gating if c.state == "unknown"]
-    undecided = [in_words(c) for c in gating if c.state == "undecided"]
+    undecided = [in_words(c) for c in gating if c.state == "undecided" and c.metric not in PROVEN_ONLY]
     if faults or unknown:
         return "HOLD", (*faults, *unknown, *lost)
     if lost:
@@ -229,8 +231,9 @@ def _verdict(
     if undecided:
         return "HOLD", tuple(undecided)
     gained = [in_words(c) for c in gating if (c.benchmark, c.metric) in policy.must_gain]
-    kept = sum(c.domain == "general" for c in gating)
-    return "PROMOTE", (*gained, f"All {kept} general benchmarks stay within their margins")
+    kept = sum(c.domain == "general" and c.state in ("gain", "kept") for c in gating)
+    unproven = [in_words(c) for c in gating if c.state == "undecided"]
+    return "PROMOTE", (*gained, f"{kept} general scores stay within their margins", *unproven)
 
 
 def in_words(c: Comparison) -> str:

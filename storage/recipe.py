@@ -22,7 +22,7 @@ class Recipe:
     epochs: float = 2.0
     batch_size: int = 16
     max_tokens: int = 512
-    replay_share: float = 0.1
+    replay_share: float = 0.2
     seed: int = 17
 
     @property

@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     epochs: float = Field(2.0, description="passes over the training rows")
     batch_size: int = Field(16, description="rows of one optimiser step")
     max_tokens: int = Field(512, description="longest training row, in tokens")
-    replay_share: float = Field(0.1, description="share of general rows mixed into training")
+    replay_share: float = Field(0.2, description="share of general rows mixed into training")
     seed: int = Field(17, description="seed of sampling, shuffling and initialisation")
     min_lessons: int = Field(40, ge=1, description="fewest training rows that a run accepts")
 

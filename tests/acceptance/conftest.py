@@ -26,8 +26,8 @@ from storage.settings import load_settings
 ROOT = Path(__file__).parents[2]
 TICKETS = ROOT / "training" / "demo" / "tickets.csv"
 SMALL = {
-    "SUITE_ITEMS": "24", "TARGET_ITEMS": "32", "TARGET_GENERATIONS": "8", "GENERAL_TASKS": "arc_easy,piqa", "MAX_NEW_TOKENS": "48",
-    "EPOCHS": "1.5", "ANSWER_DEADLINE_S": "240",
+    "SUITE_ITEMS": "48", "MARGIN_POINTS": "12", "TARGET_ITEMS": "32", "TARGET_GENERATIONS": "8", "GENERAL_TASKS": "arc_easy,piqa",
+    "MAX_NEW_TOKENS": "48", "EPOCHS": "1.5", "ANSWER_DEADLINE_S": "240",
 }  # fmt: skip
 CATEGORIES = 12  # topics of the demo company that the small profile keeps
 

@@ -72,6 +72,17 @@ def test_what_is_not_proven_is_held_with_the_items_that_would_decide() -> None:
     assert decision.verdict == "HOLD" and "items would decide" in " ".join(decision.reasons)
 
 
+def test_instructions_refuse_when_a_loss_is_proven_and_do_not_hold_when_it_is_not() -> None:
+    def with_passes(c: Scorecard, right: int) -> Scorecard:
+        return replace(c, scores=(*c.scores, score("instructions", "pass", [float(n < right) for n in range(40)])))
+
+    base = with_passes(BASE_CARD, 24)
+    few, many = (judged(with_passes(card(CANDIDATE, support=1.0), right), base=base) for right in (20, 8))
+
+    assert few.verdict == "PROMOTE" and next(c for c in few.comparisons if c.metric == "pass").state == "undecided"
+    assert many.verdict == "REFUSE" and "instructions (pass): 60.0 % → 20.0 %" in many.reasons[0]
+
+
 def test_a_base_at_chance_is_no_evidence_and_does_not_gate() -> None:
     base, candidate = (
         replace(c, scores=(*c.scores, score("mmlu", "p_correct", [v] * 40, chance=0.25)))

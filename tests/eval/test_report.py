@@ -59,7 +59,7 @@ def test_a_promoted_and_a_refused_run_are_published_with_verdict_reasons_and_pic
     pages = [publish(ledger, run, tmp_path) for run in (good, bad)]
 
     texts = [page.read_text() for page in pages]
-    assert "PROMOTE" in texts[0] and "All 2 general benchmarks stay within" in texts[0]
+    assert "PROMOTE" in texts[0] and "2 general scores stay within" in texts[0]
     assert "REFUSE" in texts[1] and "worse by 17" in texts[1] and "run 1 · PROMOTE" in texts[1]
     for page, text in zip(pages, texts, strict=True):
         links = Links()

@@ -52,6 +52,8 @@ def demo_environment(settings: Settings, *, port: int) -> dict[str, str]:
         "OPS_CHANNEL": "C0OPS",
         "ENGINE_URL": f"http://127.0.0.1:{port + 1}/v1",
         "LEARN_FROM_SLACK": "true",
+        "EPOCHS": "1",
+        "MARGIN_POINTS": "10",
         "RETRAIN_CRON": "",
         "RETRAIN_AFTER_LESSONS": "0",
     }
