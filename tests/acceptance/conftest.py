@@ -45,9 +45,10 @@ class Stage:
     answered_by: dict[str, str] = field(default_factory=dict)
 
     def start(self, name: str) -> None:
-        log = (self.folder / f"{name}.log").open("ab")
-        self.processes[name] = subprocess.Popen([sys.executable, "-m", "evenkeel", name], cwd=ROOT, env={**os.environ, **self.environment},
-                                                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)  # fmt: skip
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "evenkeel", name], cwd=ROOT, env={**os.environ, **self.environment}, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True)  # fmt: skip
 
     def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> int:
         process = self.processes.pop(name)

@@ -14,7 +14,6 @@ from storage.clock import utc_now
 from storage.errors import EvenkeelError, TooLittleData
 from storage.recipe import Recipe
 from storage.records import Adapter, Dataset, Lesson
-from tests.eval.conftest import tiny_folder  # noqa: F401
 from training.batches import Row
 from training.lora import Cancelled, Loop, TrainingProgress, render, tune, with_lora
 
@@ -35,7 +34,7 @@ Train = Callable[..., Adapter]
 
 
 @pytest.fixture
-def train(tiny_folder: Path, tmp_path: Path) -> Train:  # noqa: F811
+def train(tiny_folder: Path, tmp_path: Path) -> Train:
     def run(
         recipe: Recipe = RECIPE, *, checkpoints: str = "c", stop_after: int | None = None, data: Dataset | None = None
     ) -> Adapter:
@@ -53,7 +52,7 @@ def loop(folder: Path, recipe: Recipe = RECIPE) -> Loop:
     return Loop(with_lora(LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32), recipe), rows, recipe, 1e-3)
 
 
-def test_a_fresh_adapter_speaks_as_the_base(tiny_folder: Path) -> None:  # noqa: F811
+def test_a_fresh_adapter_speaks_as_the_base(tiny_folder: Path) -> None:
     bare, ids = LlamaForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32), torch.tensor([[5, 6, 7]])
     with torch.inference_mode():
         wanted = bare(ids).logits
@@ -62,7 +61,7 @@ def test_a_fresh_adapter_speaks_as_the_base(tiny_folder: Path) -> None:  # noqa:
     assert torch.equal(wanted, found)
 
 
-def test_the_loss_is_the_cross_entropy_of_the_answers_tokens_whatever_the_padding(tiny_folder: Path) -> None:  # noqa: F811
+def test_the_loss_is_the_cross_entropy_of_the_answers_tokens_whatever_the_padding(tiny_folder: Path) -> None:
     made = loop(tiny_folder)
     wanted = torch.tensor(0.0)
     for row in made.rows:
@@ -78,7 +77,7 @@ def test_the_loss_is_the_cross_entropy_of_the_answers_tokens_whatever_the_paddin
 
 def test_micro_batches_add_up_to_the_gradient_of_the_whole_batch(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # noqa: F811
+) -> None:
     after = []
     for budget in (10_000, 1):
         monkeypatch.setattr("training.batches.MICRO_TOKENS", budget)
@@ -90,7 +89,7 @@ def test_micro_batches_add_up_to_the_gradient_of_the_whole_batch(
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(after[0][1], after[1][1], strict=True))
 
 
-def test_training_lowers_the_loss_and_what_is_kept_changes_the_engines_answers(train: Train, tiny_folder: Path) -> None:  # noqa: F811
+def test_training_lowers_the_loss_and_what_is_kept_changes_the_engines_answers(train: Train, tiny_folder: Path) -> None:
     adapter = train(Recipe(lora_rank=4, learning_rate=2e-2, epochs=6, batch_size=4, seed=3))
 
     assert adapter.stats["losses"][-1] < adapter.stats["losses"][0] - 0.2 and adapter.stats["tokens"] > 0
@@ -129,7 +128,7 @@ def test_a_checkpoint_of_another_recipe_is_ignored(train: Train) -> None:
     assert train(other, checkpoints="shared").digest == fresh.digest
 
 
-def test_rows_that_do_not_fit_are_dropped_and_counted_never_cut(train: Train, tiny_folder: Path) -> None:  # noqa: F811
+def test_rows_that_do_not_fit_are_dropped_and_counted_never_cut(train: Train, tiny_folder: Path) -> None:
     renderer = LoadedModel.load(tiny_folder, device="cpu").renderer
     sizes = sorted(len(renderer.example(x.messages, x.answer)[0]) for x in lessons(14))
     limit = max(64, sizes[6])
@@ -142,7 +141,7 @@ def test_rows_that_do_not_fit_are_dropped_and_counted_never_cut(train: Train, ti
         render(lessons(14), renderer, 5)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_names_the_learning_rate(tiny_folder: Path) -> None:  # noqa: F811
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_learning_rate(tiny_folder: Path) -> None:
     made = loop(tiny_folder)
     with torch.no_grad():
         made.parameters[0].fill_(float("nan"))

@@ -1,0 +1,182 @@
+"""A whole run on a tiny real base: built, trained and scored in child processes, decided, reported, resumed, cancelled."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.errors import EvenkeelError
+from storage.ledger import Ledger
+from storage.records import Run, Ticket
+from storage.settings import Settings, load_settings
+from training import cycle
+from training.child import run_child
+from training.worker import work_once
+
+pytestmark = pytest.mark.model  # no model is fetched, but a dozen child processes load torch: too slow for `make check`
+
+
+@pytest.fixture
+def small(tiny_folder: Path, tmp_path: Path) -> Settings:
+    return load_settings(
+        _env_file=None, data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", base_model=str(tiny_folder), suite_items=8, target_items=8,
+        target_generations=4, max_new_tokens=8, general_tasks=(), learning_rate=5e-3, epochs=1, batch_size=8, lora_rank=4, min_lessons=10,
+        replay_share=0.05, max_tokens=1024)  # fmt: skip
+
+
+@pytest.fixture
+def ledger(small: Settings) -> Iterator[Ledger]:
+    opened = Ledger(small.ledger_path)
+    yield opened
+    opened.close()
+
+
+def fill(ledger: Ledger, count: int) -> None:
+    tickets = [Ticket(ticket_id=f"t{n}", conversation_id=f"c{n}", question=f"How do I do thing {n} in room {n * 7}?", category="menus",
+                      answer=f"Open menu {n}, choose entry {n * 3}, press {n * 5}.", language="en") for n in range(count)]  # fmt: skip
+    ledger.lessons.import_tickets(tickets, file="t", file_digest=str(count), columns={}, actor="test")
+
+
+def ask(ledger: Ledger) -> int:
+    return ledger.runs.request(reason="cli", requested_by="test", overrides={})
+
+
+def ended(ledger: Ledger, run_id: int) -> Run:
+    run = ledger.runs.get(run_id)
+    assert run is not None and run.finished_at is not None
+    return run
+
+
+def test_a_run_is_built_trained_scored_decided_and_reported_with_its_seconds(small: Settings, ledger: Ledger) -> None:
+    fill(ledger, 60)
+    run_id = ask(ledger)
+
+    assert work_once(small, ledger)
+
+    run = ended(ledger, run_id)
+    assert (run.state, run.error) == ("decided", "") and run.dataset_digest and run.adapter_digest and run.decision_id
+    assert {"building", "training", "scoring", "deciding"} <= {note["stage"] for note in ledger.runs.history(run_id)}
+    assert all(ledger.scores.card(run_id, subject) for subject in ("base", "candidate"))
+    report = ledger.report(run_id)
+    assert report and Path(report["html_path"]).is_file() and Path(report["png_path"]).is_file()
+    decision = ledger.promotions.decision(run.decision_id)
+    champion = ledger.promotions.champion()
+    assert decision and (champion is not None) == (decision.verdict == "PROMOTE")
+    assert ledger.verify() == ()
+    assert not work_once(small, ledger)
+
+
+def test_a_run_that_died_after_training_is_resumed_without_training_again(
+    small: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(ledger, 60)
+    run_id, steps = ask(ledger), list[str]()
+
+    def child(step: str, job: Any, beat: Any) -> dict[str, Any]:
+        steps.append(step)
+        if steps == ["tune", "score"]:
+            raise KeyboardInterrupt  # what SIGTERM and a crash look like from here: the row stays
+        return run_child(step, job, beat)
+
+    monkeypatch.setattr(cycle, "run_child", child)
+    with pytest.raises(KeyboardInterrupt):
+        work_once(small, ledger)
+    with ledger.connections.write() as db:
+        db.execute("UPDATE runs SET lease_until='2000-01-01'")
+
+    assert work_once(small, ledger)
+
+    assert steps == ["tune", "score", "score"] and ended(ledger, run_id).state == "decided"
+
+
+def test_too_little_data_fails_with_how_many_are_missing(small: Settings, ledger: Ledger) -> None:
+    fill(ledger, 8)
+    run_id = ask(ledger)
+    work_once(small, ledger)
+
+    assert ended(ledger, run_id).state == "failed" and "Too little data" in ended(ledger, run_id).error
+    assert "are missing" in ended(ledger, run_id).error
+
+
+def test_cancelling_stops_the_child_and_the_run(
+    small: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(ledger, 60)
+    run_id = ask(ledger)
+
+    def child(step: str, job: Any, beat: Any) -> dict[str, Any]:
+        ledger.runs.cancel(run_id)
+        return run_child(step, job, beat)
+
+    monkeypatch.setattr(cycle, "run_child", child)
+    work_once(small, ledger)
+
+    assert (ended(ledger, run_id).state, ended(ledger, run_id).error) == ("cancelled", "cancelled by an admin")
+    assert ledger.promotions.champion() is None
+
+
+def test_a_surprise_fails_the_run_with_its_name(
+    small: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(ledger, 60)
+    run_id = ask(ledger)
+
+    def broken(*_: Any) -> dict[str, Any]:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(cycle, "run_child", broken)
+    work_once(small, ledger)
+
+    assert ended(ledger, run_id).error.startswith("unexpected ZeroDivisionError: oops")
+
+
+def test_a_worker_that_lost_its_lease_writes_nothing_more(
+    small: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(ledger, 60)
+    run_id = ask(ledger)
+
+    def stolen(*_: Any) -> dict[str, Any]:
+        with ledger.connections.write() as db:
+            db.execute("UPDATE runs SET fence = fence + 1")
+        raise EvenkeelError("the child broke, too")
+
+    monkeypatch.setattr(cycle, "run_child", stolen)
+    work_once(small, ledger)
+
+    run = ledger.runs.get(run_id)
+    assert run and (run.state, run.error, run.finished_at) == ("training", "", None)
+
+
+def test_a_refusal_of_the_engine_is_rolled_back_at_once(
+    small: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(ledger, 60)
+    run_id = ask(ledger)
+    real = cycle.decide
+    monkeypatch.setattr(cycle, "decide", lambda **cards: _promoted(real(**cards)))
+    promote = ledger.promotions.promote
+
+    def refused(*args: Any, **named: Any) -> Any:
+        made = promote(*args, **named)
+        ledger.promotions.confirm(made.promotion_id, "its canary said nothing")
+        return made
+
+    monkeypatch.setattr(ledger.promotions, "promote", refused)
+    work_once(small, ledger)
+
+    history = ledger.promotions.history()
+    assert [p.kind for p in history] == ["promote", "rollback"] and "its canary said nothing" in history[-1].reason
+    assert ended(ledger, run_id).state == "decided"
+
+
+def _promoted(decision: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(decision, verdict="PROMOTE")
+
+
+def test_a_child_that_is_killed_names_its_step(tmp_path: Path) -> None:
+    with pytest.raises(EvenkeelError, match="tune ended with code"):
+        run_child("tune", {"settings": {}, "dataset": "x"}, lambda _: False)
