@@ -112,11 +112,11 @@ def approved(blocks: list[dict[str, Any]], who: str, version: str) -> list[dict[
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Comparisons as aligned text, the deciding ones first, as many as fit into one section."""
+    """The comparisons that decide as aligned text, as many as fit into one section; the page has all."""
     names = ("name", "against", "reference_text", "candidate_text", "gain_text", "margin_text", "said")
     titles = ("benchmark", "against", "before", "after", "gain", "tolerated", "")
-    ordered = sorted(rows, key=lambda row: not row.get("gates"))
-    cells = [titles, *(tuple(_cell(row.get(name)) for name in names) for row in ordered)]
+    deciding = [row for row in rows if row.get("gates")]
+    cells = [titles, *(tuple(_cell(row.get(name)) for name in names) for row in deciding)]
     widths = [max(len(line[n]) for line in cells) for n in range(len(names))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     shown: list[str] = []
@@ -130,7 +130,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    return str("" if value is None else value).replace("`", "'")[:28]
+    return str("" if value is None else value).replace("`", "'")[:34]
 
 
 def _data(view: dict[str, Any]) -> str:
