@@ -7,6 +7,7 @@ Knows the ledger's promotions. Knows no Slack.
 import asyncio
 import contextlib
 import json
+import signal
 import threading
 import time
 import uuid
@@ -316,6 +317,7 @@ def serve(settings: Settings) -> None:
 
     helper = threading.Thread(target=prepare, name="follower", daemon=True)
     helper.start()
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn stops on it and raises it once more when it has stopped
     server.run()
     engine.stopping.set()
     if engine.scheduler is not None:
