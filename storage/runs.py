@@ -104,6 +104,14 @@ class Runs:
             ).rowcount
         return bool(unclaimed or asked)
 
+    def release(self, run: Run) -> None:
+        """Let go of an unfinished run, so that the next worker resumes it at once. Another holder keeps it."""
+        with self._connections.write() as db:
+            db.execute(
+                f"UPDATE runs SET lease_owner=NULL, lease_until=NULL WHERE run_id=? AND fence=? AND state IN {_ACTIVE}",
+                (run.run_id, run.fence),
+            )
+
     def set_message(self, run_id: int, *, channel: str, message_ts: str) -> None:
         """Remember the one live Slack message of the run."""
         with self._connections.write() as db:

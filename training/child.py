@@ -20,14 +20,15 @@ from storage import errors
 from storage.errors import EvenkeelError
 
 POLITE_S = 20.0
-Heartbeat = Callable[[Mapping[str, Any] | None], bool]  # progress or None, about once a second; True: stop, please
+Heartbeat = Callable[[Mapping[str, Any] | None], None]  # progress or None, several times a second; raises to stop it
 
 
 def run_child(step: str, job: Mapping[str, Any], heartbeat: Heartbeat) -> dict[str, Any]:
     """The result of a step that ran in a child process.
 
     Raises what the child raised on purpose (by its class of storage/errors.py), EvenkeelError with the end of its
-    stderr when it died, and whatever `heartbeat` raises; whichever way it ends, the child is gone.
+    stderr when it died, and whatever `heartbeat` raises; whichever way it ends, the child is gone, and one that was
+    stopped had POLITE_S to save its checkpoint.
     """
     with tempfile.TemporaryDirectory(prefix="evenkeel-") as room:
         job_file, result_file, said = Path(room, "job.json"), Path(room, "result.json"), Path(room, "stderr.txt")
@@ -43,27 +44,23 @@ def run_child(step: str, job: Mapping[str, Any], heartbeat: Heartbeat) -> dict[s
         if not result_file.exists():
             tail = "\n".join(said.read_text(errors="replace").splitlines()[-3:]) or "it said nothing"
             raise EvenkeelError(
-                f"{step} ended with code {process.returncode}: {tail}. Next: start the run again; it goes on from its last checkpoint."
+                f"{step} ended with code {process.returncode}: {tail}. Next: free memory if it was killed, then start the run again."
             )
         return unwrap(json.loads(result_file.read_text()))
 
 
 def follow(process: subprocess.Popen[str], heartbeat: Heartbeat) -> None:
-    """Pass the child's progress on until it ends or is asked to stop."""
+    """Pass the child's progress on until it ends."""
     lines: queue.Queue[str] = queue.Queue()
     assert process.stdout is not None
     reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
     reader.start()
     while process.poll() is None or not lines.empty():
         try:
-            line = lines.get(timeout=1.0)
+            line = lines.get(timeout=0.2)
         except queue.Empty:
             line = ""
-        if heartbeat(json.loads(line) if line.startswith("{") else None):
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=POLITE_S)
-            return
+        heartbeat(read_progress(line))
     reader.join(timeout=5)
 
 
@@ -72,13 +69,29 @@ def _read(stream: Any, lines: queue.Queue[str]) -> None:
         lines.put(line)
 
 
+def read_progress(line: str) -> dict[str, Any] | None:
+    """The progress in a line of the child, or None: a library may print there, too."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def end(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
-        process.kill()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            stream.close()
-    process.wait()
+    """Leave no child: SIGTERM first, so that a training saves its checkpoint, then SIGKILL."""
+    try:
+        if process.poll() is None:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=POLITE_S)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
 
 
 def unwrap(result: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +128,7 @@ def _tell(progress: Mapping[str, Any]) -> None:
 
 
 def _die_with_parent() -> None:
-    sys.stdin.buffer.read()
+    os.read(0, 1)  # unbuffered: a buffer that is being read aborts the interpreter when it ends with a traceback
     os._exit(1)
 
 

@@ -38,10 +38,11 @@ class CancelledRun(EvenkeelError):
 
 def run_cycle(run: Run, *, ledger: Ledger, settings: Settings) -> Run:
     """Bring a claimed run to its end: decided, failed or cancelled. Raises LostLease: then it is somebody else's."""
-    work = Cycle(run=run, ledger=ledger, settings=settings, recipe=recipe_from(settings, _recipe_of(run)))
+    work = Cycle(run=run, ledger=ledger, settings=settings)
     try:
-        dataset = work.build()
-        adapter = work.tune(dataset)
+        recipe = recipe_from(settings, {name: value for name, value in run.overrides.items() if name != "force"})
+        dataset = work.build(recipe)
+        adapter = work.tune(dataset, recipe)
         base, champion, candidate = work.score(dataset, adapter)
         decision_id = work.decide(base, champion, candidate)
         work.promote(decision_id)
@@ -61,10 +62,6 @@ def run_cycle(run: Run, *, ledger: Ledger, settings: Settings) -> Run:
         )
 
 
-def _recipe_of(run: Run) -> dict[str, Any]:
-    return {name: value for name, value in run.overrides.items() if name != "force"}
-
-
 @dataclass(slots=True, kw_only=True)
 class Cycle:
     """One run in progress."""
@@ -72,11 +69,10 @@ class Cycle:
     run: Run
     ledger: Ledger
     settings: Settings
-    recipe: Recipe
     shown_at: float = 0.0
     newest: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self) -> Dataset:
+    def build(self, recipe: Recipe) -> Dataset:
         """The dataset of all lessons there are now; a resumed run keeps the one that it started with."""
         began = self.enter("building", "collecting lessons")
         if self.run.dataset_digest:
@@ -85,7 +81,7 @@ class Cycle:
         dataset = build_dataset(
             tickets=lessons.tickets(), liked=lessons.liked(), corrections=lessons.corrections(), replay=load_replay(),
             system_prompt=self.settings.system_prompt, learn_from_slack=self.settings.learn_from_slack,
-            replay_share=self.recipe.replay_share, seed=self.recipe.seed)  # fmt: skip
+            replay_share=recipe.replay_share, seed=recipe.seed)  # fmt: skip
         require_enough(dataset, self.settings.min_lessons)
         path = save_dataset(dataset, self.settings.datasets_dir)
         lessons.add_dataset(dataset.digest, str(path), dataset.manifest)
@@ -93,7 +89,7 @@ class Cycle:
         self.note("building", began, f"{len(dataset.train)} rows to train on, {len(dataset.holdout)} held out")
         return dataset
 
-    def tune(self, dataset: Dataset) -> Adapter:
+    def tune(self, dataset: Dataset, recipe: Recipe) -> Adapter:
         """The candidate, trained in a child process from the base."""
         began = self.enter("training", "loading the base")
         known = self.ledger.lessons.adapter(self.run.adapter_digest) if self.run.adapter_digest else None
@@ -101,7 +97,7 @@ class Cycle:
             verify_adapter(adapter_path(self.settings.weights_dir, known.digest), base=known.base_digest)
             return known
         made = run_child(
-            "tune", self.job(dataset, recipe=self.recipe.to_dict(), checkpoints=str(self.checkpoints)), self.beat
+            "tune", self.job(dataset, recipe=recipe.to_dict(), checkpoints=str(self.checkpoints)), self.beat
         )
         adapter = Adapter(**{**made, "created_at": from_text(made["created_at"])})
         self.ledger.lessons.add_adapter(adapter)
@@ -206,12 +202,11 @@ class Cycle:
     def move(self, state: RunState, **columns: Any) -> None:
         self.run = self.ledger.runs.advance(self.run, state=state, lease_s=LEASE_S, **columns)
 
-    def beat(self, progress: Mapping[str, Any] | None) -> bool:
+    def beat(self, progress: Mapping[str, Any] | None) -> None:
         """A child's heartbeat: once a second hold the lease and show its newest progress. Raises CancelledRun."""
         self.newest = progress or self.newest
         if time.monotonic() - self.shown_at >= 1.0:
             self.show(self.newest, stage_no=STAGES.index(self.run.state) + 1)
-        return False
 
     def show(self, progress: Mapping[str, Any], *, stage_no: int) -> None:
         shown = {**progress, "stage": STAGES[stage_no - 1], "stage_no": stage_no, "stages": len(STAGES)}

@@ -1,6 +1,6 @@
 """The worker process: the clock, and one run after the other.
 
-Promise: a run is worked on by one worker; SIGTERM leaves it to be resumed from its last checkpoint.
+Promise: a run is worked on by one worker; SIGTERM saves a checkpoint and leaves the run to the next worker at once.
 """
 
 import os
@@ -22,16 +22,16 @@ LOOK_EVERY_S = 1.0
 
 
 class Stopped(BaseException):
-    """SIGTERM: unwinds the run where it stands, so that its child ends and its row stays to be resumed."""
+    """SIGTERM: unwinds the run where it stands, so that its child saves and ends and its row waits to be resumed."""
 
 
 def run_worker(settings: Settings, ledger: Ledger) -> None:
     """Claim and run until SIGTERM or Ctrl-C. Raises ConfigurationError for a bad crontab."""
     clock = start_clock(settings, ledger)
     quiet = threading.Event()
-    signal.signal(signal.SIGTERM, _stop)
-    log.info("worker_ready", cron=settings.retrain_cron or "none", after_lessons=settings.retrain_after_lessons)
     try:
+        signal.signal(signal.SIGTERM, _stop)
+        log.info("worker_ready", cron=settings.retrain_cron or "none", after_lessons=settings.retrain_after_lessons)
         while True:
             try:
                 busy = work_once(settings, ledger)
@@ -61,4 +61,7 @@ def work_once(settings: Settings, ledger: Ledger) -> bool:
         run_cycle(run, ledger=ledger, settings=settings)
     except LostLease as error:
         log.warning("run_lost", run_id=run.run_id, reason=str(error))
+    except (Stopped, KeyboardInterrupt):
+        ledger.runs.release(run)
+        raise
     return True
