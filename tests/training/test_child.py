@@ -18,7 +18,7 @@ from storage.errors import EvenkeelError, TooLittleData
 from training import child
 from training.child import read_progress, run_child
 
-STEPS = '''
+STEPS = """
 import os, signal, sys, time, types
 from pathlib import Path
 from storage.errors import EvenkeelError, TooLittleData
@@ -52,7 +52,7 @@ def wait(job, tell):
 steps = types.ModuleType("training.steps")
 steps.STEPS = {f.__name__: f for f in (count, refuse, private, crash, wait)}
 sys.modules["training.steps"] = steps
-'''
+"""
 
 
 @pytest.fixture(autouse=True)
