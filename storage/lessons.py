@@ -90,9 +90,11 @@ class Lessons:
         return tuple(_lesson(row, "rating", f"exchange-{row['exchange_id']}") for row in rows)
 
     def count_since_last_run(self) -> int:
-        """Lessons (tickets, likes, corrections) that arrived after the last finished run was requested."""
+        """Lessons (tickets, likes, corrections) that arrived after the last run was requested, however it ended: what a
+        cancelled or failed run had seen does not ask for the next one.
+        """
         row = self._connections.db.execute(
-            "WITH last(at) AS (SELECT coalesce(max(requested_at), '') FROM runs WHERE state='decided')"
+            "WITH last(at) AS (SELECT coalesce(max(requested_at), '') FROM runs)"
             " SELECT (SELECT count(*) FROM tickets JOIN imports USING (import_id), last WHERE approved AND imports.at > last.at)"
             f" + (SELECT count(*) FROM corrections, last WHERE role IN {_TRUSTED} AND corrections.at > last.at)"
             f" + (SELECT count(DISTINCT exchange_id) FROM ratings, last WHERE role IN {_TRUSTED} AND sign = 1 AND"

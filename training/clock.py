@@ -43,14 +43,30 @@ def cron(text: str) -> CronTrigger:
 
     Raises ConfigurationError naming the line.
     """
-    *most, weekdays = text.split(" ") if text.strip() else [""]
-    named = re.sub(r"(?<![/\w])[0-7](?!\w)", lambda found: WEEKDAYS[int(found.group()) % 7], weekdays)
+    fields = text.split()
     try:
-        return CronTrigger.from_crontab(" ".join([*most, named]), timezone=UTC)
+        return CronTrigger.from_crontab(" ".join([*fields[:4], *map(named_weekdays, fields[4:])]), timezone=UTC)
     except ValueError as error:
         raise ConfigurationError(
             f"RETRAIN_CRON={text!r} is no crontab ({error}). Example: 0 3 * * 1 (Mondays at 3:00 UTC); empty: none."
         ) from None
+
+
+def named_weekdays(field: str) -> str:
+    """A crontab's weekdays by name, `0-4` and `*/2` spelled out; what is not written in numbers stays as it is."""
+    return ",".join(_spelled(part) for part in field.split(","))
+
+
+def _spelled(part: str) -> str:
+    found = re.fullmatch(r"(?:([0-7])(?:-([0-7]))?|\*(?=/))(?:/([1-9]))?", part)
+    if found is None:
+        return part
+    low, high, every = found.groups()
+    first = int(low or 0)
+    last = int(high) if high else 6 if low is None or every else first
+    if first > last:
+        raise ValueError(f"the weekdays {part} run backwards")
+    return ",".join(WEEKDAYS[day % 7] for day in range(first, last + 1, int(every or 1)))
 
 
 def missed(trigger: CronTrigger, *, last: datetime | None, now: datetime) -> bool:

@@ -75,7 +75,8 @@ def tune(
     rate = recipe.learning_rate or default_learning_rate(model.config.hidden_size)
     rows, dropped = render(dataset.train, renderer, recipe.max_tokens)
     loop = Loop(with_lora(model, recipe), rows, recipe, rate)
-    identity = digest_of([base_digest(base), dataset.digest, recipe.to_dict()])
+    origin = base_digest(base)
+    identity = digest_of([origin, dataset.digest, recipe.to_dict()])
     found = newest(checkpoints, identity)
     if found is not None:
         loop.restore(found)
@@ -92,7 +93,7 @@ def tune(
     settled = recipe.to_dict() | {"learning_rate": rate, "lora_alpha": recipe.lora_alpha}
     stats = loop.stats() | {"rows_dropped": dropped}
     manifest = {
-        "base_digest": base_digest(base),
+        "base_digest": origin,
         "dataset_digest": dataset.digest,
         "recipe": settled,
         "stats": stats,
@@ -102,7 +103,7 @@ def tune(
     digest, path = keep_adapter(weights_dir, loop.write, manifest)
     return Adapter(
         digest=digest,
-        base_digest=base_digest(base),
+        base_digest=origin,
         dataset_digest=dataset.digest,
         path=str(path),
         recipe=settled,
@@ -164,11 +165,12 @@ class Loop:
             part = self.summed_loss([self.rows[n] for n in group]) / wanted
             torch.autograd.backward(part)
             loss += part.item()
-        if not math.isfinite(loss):
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, CLIP))
+        if not math.isfinite(loss + norm):
             raise EvenkeelError(
-                f"the loss is {loss} at step {self.step + 1}: training diverged. Next: a lower lr (it was {self.rate:g})."
+                f"the loss is {loss:g} and its gradient {norm:g} at step {self.step + 1}: training diverged."
+                f" Next: a lower lr (it was {self.rate:g})."
             )
-        torch.nn.utils.clip_grad_norm_(self.parameters, CLIP)
         for group_of_parameters in self.optimiser.param_groups:
             group_of_parameters["lr"] = self.rate * schedule(self.step, len(self.steps))
         self.optimiser.step()

@@ -29,17 +29,31 @@ def test_a_missed_slot_is_seen(last: datetime | None, now: datetime, expected: b
     assert missed(cron("0 3 * * 1"), last=last, now=now) is expected
 
 
-@pytest.mark.parametrize("text", ["hello", "61 * * * *", "* * * *"])
+@pytest.mark.parametrize("text", ["hello", "61 * * * *", "* * * *", "* * * * 5-2", "* * * * 8"])
 def test_a_bad_crontab_is_named(text: str) -> None:
     with pytest.raises(ConfigurationError, match="RETRAIN_CRON"):
         cron(text)
 
 
-@pytest.mark.parametrize(("weekday", "day"), [("1", 23), ("0", 29), ("7", 29), ("2-4", 24), ("fri", 27), ("*/1", 23)])
-def test_weekdays_count_from_sunday_as_in_every_crontab(weekday: str, day: int) -> None:
-    due = cron(f"0 3 * * {weekday}").get_next_fire_time(None, MONDAY - timedelta(hours=2))
+@pytest.mark.parametrize(
+    ("weekdays", "days"),
+    [
+        ("1", [23]), ("1 ", [23]), ("0", [29]), ("7", [29]), ("2-4", [24, 25, 26]), ("fri", [27]), ("mon-wed", [23, 24, 25]),
+        ("0-2", [23, 24, 29]), ("5-7", [27, 28, 29]), ("1,3-4", [23, 25, 26]), ("*/2", [24, 26, 28, 29]), ("1-5/2", [23, 25, 27]),
+        ("*", list(range(23, 30))), ("0-6", list(range(23, 30))),
+    ],
+)  # fmt: skip
+def test_weekdays_count_from_sunday_as_in_every_crontab(weekdays: str, days: list[int]) -> None:
+    trigger, moment, found = cron(f"0 3 * * {weekdays}"), MONDAY, []
+    while (due := trigger.get_next_fire_time(None, moment)) and due < MONDAY + timedelta(days=7):
+        found.append(due.day)
+        moment = due + timedelta(seconds=1)
 
-    assert due is not None and due.day == day
+    assert found == days
+
+
+def test_a_crontab_may_be_written_with_tabs_and_spaces_around_it() -> None:
+    assert str(cron(" 0\t3  * *\t1 ")) == str(cron("0 3 * * 1"))
 
 
 def test_asking_twice_requests_one_run(ledger: Ledger) -> None:
@@ -64,6 +78,34 @@ def test_enough_new_lessons_request_a_run_and_too_few_do_not(tmp_path: Path, led
     ask_for_lessons(wanted, ledger)
 
     assert [r.reason for r in ledger.runs.recent()] == ["lessons"]
+
+
+def test_lessons_whose_run_was_cancelled_or_failed_do_not_ask_again_every_minute(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    wanted = settings(tmp_path, retrain_after_lessons=3)
+
+    def bring(name: str) -> None:
+        tickets = [
+            Ticket(ticket_id=f"{name}{n}", conversation_id=f"{name}{n}", question="q", answer="a") for n in range(3)
+        ]
+        ledger.lessons.import_tickets(tickets, file=name, file_digest=name, columns={}, actor="me")
+
+    bring("first")
+    for _ in range(3):
+        ask_for_lessons(wanted, ledger)
+        if ledger.runs.active():
+            ledger.runs.cancel(1)
+    assert [r.state for r in ledger.runs.recent()] == ["cancelled"]
+
+    bring("second")
+    ask_for_lessons(wanted, ledger)
+    failing = ledger.runs.claim(owner="me", lease_s=60)
+    assert failing and failing.run_id == 2
+    ledger.runs.advance(failing, state="failed", lease_s=60, error="too little data")
+    ask_for_lessons(wanted, ledger)
+
+    assert [r.state for r in ledger.runs.recent()] == ["failed", "cancelled"]
 
 
 def test_the_clock_makes_up_for_one_missed_slot_at_start(tmp_path: Path) -> None:

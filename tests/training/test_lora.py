@@ -148,3 +148,12 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_learning_rate(tiny
 
     with pytest.raises(EvenkeelError, match="diverged. Next: a lower lr .it was 0.001"):
         made.advance()
+
+
+def test_a_gradient_that_is_no_number_never_reaches_the_weights(tiny_folder: Path) -> None:
+    made = loop(tiny_folder)
+    made.parameters[0].register_hook(lambda gradient: gradient * float("inf"))
+
+    with pytest.raises(EvenkeelError, match="its gradient (nan|inf) at step 1: training diverged"):
+        made.advance()
+    assert all(torch.isfinite(p).all() for p in made.parameters)
