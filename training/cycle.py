@@ -4,6 +4,7 @@ Promises: a run that was interrupted goes on with what it had finished; a step w
 nothing more; whatever goes wrong, the champion stays. Knows the order of the steps, not how they are done.
 """
 
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from eval.gate import decide, policy_from
 from eval.report import publish
 from storage.clock import from_text
 from storage.digests import short
-from storage.errors import EvenkeelError, GateSaidNo, LostLease, TooLittleData
+from storage.errors import Busy, EvenkeelError, GateSaidNo, LostLease, TooLittleData
 from storage.ledger import Ledger
 from storage.recipe import Recipe, recipe_from
 from storage.records import Adapter, Dataset, Promotion, Run, RunState, Scorecard
@@ -143,39 +144,48 @@ class Cycle:
         """Go live if the gate and the settings allow it; publish the report either way."""
         decision = self.ledger.promotions.decision(decision_id)
         assert decision is not None
-        done = any(p.decision_id == decision_id for p in self.ledger.promotions.history())
-        if decision.verdict == "PROMOTE" and self.settings.auto_promote and not done:
+        if decision.verdict == "PROMOTE" and self.settings.auto_promote:
             try:
-                self.await_engine(
-                    self.ledger.promotions.promote(decision_id, actor="gate", reason="the gate said PROMOTE")
-                )
+                outcome = self.settle(self.promotion_of(decision_id))
             except GateSaidNo as error:
-                self.ledger.runs.note(self.run.run_id, "promoting", str(error))
+                outcome = str(error)
+            self.ledger.runs.note(self.run.run_id, "promoting", outcome)
         publish(self.ledger, self.run.run_id, self.settings.reports_dir)
 
-    def await_engine(self, promotion: Promotion) -> None:
-        """Wait for the engine's canary; an adapter that it refuses is rolled back at once, with the reason."""
-        until = time.monotonic() + CONFIRM_S
-        while time.monotonic() < until:
-            found = next(p for p in self.ledger.promotions.history() if p.promotion_id == promotion.promotion_id)
-            if found.confirmed == "ok":
-                self.ledger.runs.note(
-                    self.run.run_id, "promoting", f"v{promotion.version} serves: the engine's canary answered with it"
-                )
-                return
-            if found.confirmed:
-                self.ledger.promotions.rollback(
-                    actor="gate", reason=f"the engine refused v{promotion.version}: {found.confirmed}"
-                )
-                self.ledger.runs.note(
-                    self.run.run_id, "promoting", f"rolled back: the engine refused the adapter: {found.confirmed}"
-                )
-                return
-            self.show({"text": "waiting for the engine's canary"}, stage_no=4)
-            time.sleep(0.3)
-        self.ledger.runs.note(
-            self.run.run_id, "promoting", f"v{promotion.version} is the champion; no engine has confirmed it yet"
+    def promotion_of(self, decision_id: int) -> Promotion:
+        """The promotion that follows from a decision, made once however often the run is resumed. Raises GateSaidNo."""
+        made = (p for p in self.ledger.promotions.history() if p.decision_id == decision_id)
+        return next(made, None) or self.ledger.promotions.promote(
+            decision_id, actor="gate", reason="the gate said PROMOTE"
         )
+
+    def settle(self, promotion: Promotion) -> str:
+        """How the promotion ended, in words; an adapter that the engine refuses is rolled back at once.
+
+        Only while it is the champion: nobody else's rollback is undone. Too late to cancel: its row is the switch.
+        """
+        name, serving = f"v{promotion.version}", self.await_engine(promotion)
+        if serving is None:
+            return f"{name} serves no more: somebody put another in its place"
+        if not serving.confirmed:
+            return f"{name} is the champion; no engine has confirmed it yet"
+        if serving.confirmed == "ok":
+            return f"{name} serves: the engine's canary answered with it"
+        self.ledger.promotions.rollback(actor="gate", reason=f"the engine refused {name}: {serving.confirmed}")
+        return f"rolled back: the engine refused the adapter: {serving.confirmed}"
+
+    def await_engine(self, promotion: Promotion) -> Promotion | None:
+        """The promotion once the engine's canary spoke, or as it stands after CONFIRM_S; None when it is not the last."""
+        until = time.monotonic() + CONFIRM_S
+        while True:
+            serving = self.ledger.promotions.champion()
+            if serving is None or serving.promotion_id != promotion.promotion_id:
+                return None
+            if serving.confirmed or time.monotonic() >= until:
+                return serving
+            if self.is_due():
+                self.tell({"text": "waiting for the engine's canary"}, stage_no=4)
+            time.sleep(0.3)
 
     # How it is told
 
@@ -203,16 +213,32 @@ class Cycle:
         self.run = self.ledger.runs.advance(self.run, state=state, lease_s=LEASE_S, **columns)
 
     def beat(self, progress: Mapping[str, Any] | None) -> None:
-        """A child's heartbeat: once a second hold the lease and show its newest progress. Raises CancelledRun."""
+        """A child's heartbeat: once a second hold the lease and show its newest progress. Raises CancelledRun.
+
+        A ledger that is locked for a moment costs one line of progress, not the run: the lease is longer.
+        """
         self.newest = progress or self.newest
-        if time.monotonic() - self.shown_at >= 1.0:
+        if not self.is_due():
+            return
+        try:
             self.show(self.newest, stage_no=STAGES.index(self.run.state) + 1)
+        except LostLease:
+            raise
+        except Busy as error:
+            log.warning("progress_not_stored", run_id=self.run.run_id, reason=str(error))
+
+    def is_due(self) -> bool:
+        return time.monotonic() - self.shown_at >= 1.0
 
     def show(self, progress: Mapping[str, Any], *, stage_no: int) -> None:
+        if self.tell(progress, stage_no=stage_no):
+            raise CancelledRun("cancelled by an admin")
+
+    def tell(self, progress: Mapping[str, Any], *, stage_no: int) -> bool:
+        """Store what people see and hold the lease; True if somebody asked to cancel. Raises LostLease."""
         shown = {**progress, "stage": STAGES[stage_no - 1], "stage_no": stage_no, "stages": len(STAGES)}
         self.shown_at = time.monotonic()
-        if self.ledger.runs.report_progress(self.run, shown, lease_s=LEASE_S):
-            raise CancelledRun("cancelled by an admin")
+        return self.ledger.runs.report_progress(self.run, shown, lease_s=LEASE_S)
 
     def note(self, stage: str, began: float, text: str) -> None:
         seconds = time.monotonic() - began
@@ -221,6 +247,7 @@ class Cycle:
     def close(self, state: RunState, *, error: str = "") -> Run:
         log.info("run_ended", run_id=self.run.run_id, state=state, error=error)
         self.run = self.ledger.runs.advance(self.run, state=state, lease_s=LEASE_S, error=error)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)  # nothing resumes a run that has ended
         return self.run
 
 

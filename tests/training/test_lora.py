@@ -1,6 +1,9 @@
 """Training on a tiny real model: the loss is what it should be, a killed run goes on as if it had not been killed."""
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,6 +120,45 @@ def test_a_stopped_run_goes_on_from_its_checkpoint_to_the_same_weights(train: Tr
         train(checkpoints="cut", stop_after=3)
 
     assert train(checkpoints="cut").digest == whole.digest
+
+
+DRIVER = """
+import sys
+import time
+from pathlib import Path
+from storage.clock import utc_now
+from tests.training import test_lora as t
+from training import lora
+
+lora.CHECKPOINT_EVERY_S = 0.0
+base, room = Path(sys.argv[1]), Path(sys.argv[2])
+
+def show(progress):
+    if progress.step == 5:
+        print("five", flush=True)
+        time.sleep(60)
+
+lora.tune(base=base, dataset=t.dataset(), recipe=t.RECIPE, weights_dir=room, checkpoints=room / "c", run_id=1,
+          progress=show, cancelled=lambda: False, clock=utc_now)
+"""
+
+
+@pytest.mark.model  # no model is fetched, but a process that loads torch: too slow for `make check`
+def test_a_run_that_is_killed_goes_on_to_the_same_weights(train: Train, tiny_folder: Path, tmp_path: Path) -> None:
+    wanted = train(checkpoints="whole").digest
+    shutil.rmtree(tmp_path / "adapters")
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(tiny_folder), str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "five\n"
+        driver.kill()
+
+    assert driver.returncode == -9 and not (tmp_path / "adapters").exists()
+    seen: list[TrainingProgress] = []
+    adapter = tune(base=tiny_folder, dataset=dataset(), recipe=RECIPE, weights_dir=tmp_path, checkpoints=tmp_path / "c", run_id=1,
+                   progress=seen.append, clock=utc_now, cancelled=lambda: False)  # fmt: skip
+    assert adapter.digest == wanted and seen[0].step == 5
 
 
 def test_a_checkpoint_of_another_recipe_is_ignored(train: Train) -> None:

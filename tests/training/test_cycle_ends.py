@@ -1,0 +1,157 @@
+"""The last steps of a run, without a model: a promotion is made once, confirmed or taken back, and never undoes a person's.
+
+The gate's verdict is put in by hand and the report is left out; ledger, fences and promotions are real.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.errors import Busy, LostLease
+from storage.ledger import Ledger
+from storage.records import Adapter, Decision
+from storage.settings import Settings, load_settings
+from training import cycle
+from training.cycle import CancelledRun, Cycle
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(cycle, "publish", lambda *_: None)
+    monkeypatch.setattr(cycle, "CONFIRM_S", 0.6)
+    return load_settings(_env_file=None, data_dir=tmp_path / "data")
+
+
+@pytest.fixture
+def work(ledger: Ledger, settings: Settings) -> Cycle:
+    ledger.runs.request(reason="cli", requested_by="test", overrides={})
+    run = ledger.runs.claim(owner="one", lease_s=60)
+    assert run
+    return Cycle(run=run, ledger=ledger, settings=settings)
+
+
+def decided(ledger: Ledger, digest: str, *, champion: str | None = None, verdict: Any = "PROMOTE") -> int:
+    ledger.lessons.add_adapter(Adapter(digest=digest, base_digest="b", dataset_digest="d", path="", recipe={}, run_id=None,
+                                       stats={}, created_at=datetime.now(UTC)))  # fmt: skip
+    decision = Decision(verdict=verdict, reasons=("why",), comparisons=(), base_digest="b", champion_digest=champion,
+                        candidate_digest=digest, policy={})  # fmt: skip
+    return ledger.promotions.decide(decision, run_id=None, actor="gate")
+
+
+def notes(work: Cycle) -> list[str]:
+    return [note["text"] for note in work.ledger.runs.history(work.run.run_id)]
+
+
+def while_waiting(work: Cycle, monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:
+    """Let somebody else act on the ledger during the first wait for the engine."""
+    acts = [act]
+    monkeypatch.setattr(cycle.time, "sleep", lambda _: acts.pop()() if acts else None)
+
+
+def test_an_engine_that_confirms_is_waited_for(work: Cycle, monkeypatch: pytest.MonkeyPatch) -> None:
+    while_waiting(work, monkeypatch, lambda: work.ledger.promotions.confirm(1, "ok"))
+    work.promote(decided(work.ledger, "one"))
+
+    assert notes(work) == ["v1 serves: the engine's canary answered with it"]
+
+
+def test_without_an_engine_the_promotion_stands_and_says_so(work: Cycle) -> None:
+    work.promote(decided(work.ledger, "one"))
+
+    assert notes(work) == ["v1 is the champion; no engine has confirmed it yet"]
+
+
+def test_a_resumed_run_promotes_once_and_still_takes_back_what_the_engine_refused(work: Cycle) -> None:
+    decision = decided(work.ledger, "one")
+    work.promote(decision)
+    work.ledger.promotions.confirm(1, "its canary said nothing")
+
+    work.promote(decision)
+    work.promote(decision)
+
+    assert [(p.kind, p.adapter_digest) for p in work.ledger.promotions.history()] == [
+        ("promote", "one"),
+        ("rollback", None),
+    ]
+    assert notes(work)[1:] == [
+        "rolled back: the engine refused the adapter: its canary said nothing",
+        "v1 serves no more: somebody put another in its place",
+    ]
+
+
+def test_a_persons_rollback_during_the_wait_is_not_rolled_back_further(
+    work: Cycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for digest, champion in (("one", None), ("two", "one")):
+        work.ledger.promotions.promote(decided(work.ledger, digest, champion=champion), actor="gate", reason="")
+
+    def refuse_and_roll_back() -> None:
+        work.ledger.promotions.confirm(3, "its canary said nothing")
+        work.ledger.promotions.rollback(actor="U0INES", reason="worse tone")
+
+    while_waiting(work, monkeypatch, refuse_and_roll_back)
+    work.promote(decided(work.ledger, "three", champion="two"))
+
+    champion = work.ledger.promotions.champion()
+    assert champion and (champion.adapter_digest, champion.actor) == ("two", "U0INES")
+    assert notes(work) == ["v3 serves no more: somebody put another in its place"]
+
+
+def test_cancelling_after_the_switch_is_too_late(work: Cycle, monkeypatch: pytest.MonkeyPatch) -> None:
+    work.ledger.runs.cancel(work.run.run_id)
+    while_waiting(work, monkeypatch, lambda: work.ledger.promotions.confirm(1, "ok"))
+    work.promote(decided(work.ledger, "one"))
+
+    assert work.close("decided").state == "decided" and notes(work)[0].startswith("v1 serves")
+    with pytest.raises(LostLease):
+        work.show({}, stage_no=4)
+
+
+@pytest.mark.parametrize("verdict", ["HOLD", "REFUSE"])
+def test_another_verdict_promotes_nothing(work: Cycle, verdict: str) -> None:
+    work.promote(decided(work.ledger, "one", verdict=verdict))
+
+    assert work.ledger.promotions.champion() is None and notes(work) == []
+
+
+def test_a_champion_that_changed_since_the_scoring_is_left_alone(work: Cycle) -> None:
+    work.ledger.promotions.promote(decided(work.ledger, "one"), actor="gate", reason="")
+    work.promote(decided(work.ledger, "two"))
+
+    champion = work.ledger.promotions.champion()
+    assert champion and champion.adapter_digest == "one" and "serves now" in notes(work)[0]
+
+
+def test_a_locked_ledger_costs_a_line_of_progress_and_a_lost_lease_the_run(
+    work: Cycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals: list[Exception] = [Busy("locked"), LostLease("taken over")]
+    monkeypatch.setattr(work.ledger.runs, "report_progress", lambda *_, **__: (_ for _ in ()).throw(refusals.pop(0)))
+    work.run = work.ledger.runs.advance(work.run, state="training", lease_s=60)
+
+    work.beat({"done": 1})
+    work.beat({"done": 2})
+    assert len(refusals) == 1 and work.newest == {"done": 2}
+    work.shown_at = 0.0
+    with pytest.raises(LostLease):
+        work.beat(None)
+
+
+def test_a_cancel_reaches_the_heartbeat(work: Cycle) -> None:
+    work.run = work.ledger.runs.advance(work.run, state="training", lease_s=60)
+    work.ledger.runs.cancel(work.run.run_id)
+
+    with pytest.raises(CancelledRun):
+        work.beat({"done": 1})
+
+
+def test_the_checkpoints_of_a_run_that_ended_are_gone(work: Cycle) -> None:
+    work.checkpoints.mkdir(parents=True)
+    (work.checkpoints / "step-000001").mkdir()
+
+    work.close("failed", error="why")
+
+    assert not work.checkpoints.exists()
