@@ -10,7 +10,16 @@ migrations = Migrations("evenkeel")
 
 @migrations()
 def m001_line(db: Database) -> None:
-    for statement in _M001.split(";\n"):  # not executescript: that would commit half a step
+    _apply(db, _M001)
+
+
+@migrations()
+def m002_people(db: Database) -> None:
+    _apply(db, _M002)
+
+
+def _apply(db: Database, script: str) -> None:
+    for statement in script.split(";\n"):  # not executescript: that would commit half a step
         if statement.strip():
             db.conn.execute(statement)
 
@@ -138,5 +147,58 @@ CREATE TABLE reports (
 );
 CREATE TABLE audit (
   audit_id INTEGER PRIMARY KEY, at TEXT NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL, detail TEXT NOT NULL
+);
+"""
+
+_M002 = """
+ALTER TABLE inbox ADD COLUMN asker TEXT NOT NULL DEFAULT '';
+CREATE INDEX inbox_asked ON inbox(received_at, channel, asker) WHERE kind = 'question';
+CREATE TABLE inbox_history (
+  inbox_history_id INTEGER PRIMARY KEY, inbox_id INTEGER NOT NULL REFERENCES inbox ON DELETE CASCADE,
+  at TEXT NOT NULL, fence INTEGER NOT NULL, what TEXT NOT NULL, note TEXT NOT NULL
+);
+CREATE INDEX inbox_history_item ON inbox_history(inbox_id);
+CREATE TABLE seen_requests (signature TEXT PRIMARY KEY, at TEXT NOT NULL);
+
+ALTER TABLE messages ADD COLUMN kind TEXT NOT NULL DEFAULT 'post' CHECK (kind IN ('post','stream'));
+CREATE TABLE threads (
+  team TEXT NOT NULL, channel TEXT NOT NULL, thread_ts TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('bot','waiting','person','resolved')),
+  person TEXT NOT NULL, note_ts TEXT, at TEXT NOT NULL, PRIMARY KEY (team, channel, thread_ts)
+);
+CREATE TABLE notices (
+  key TEXT PRIMARY KEY, channel TEXT NOT NULL, ts TEXT, at TEXT NOT NULL
+);
+CREATE TABLE erasures (
+  erasure_id INTEGER PRIMARY KEY, at TEXT NOT NULL, actor TEXT NOT NULL, receipt TEXT NOT NULL
+);
+
+CREATE TABLE reasons (
+  reason_id INTEGER PRIMARY KEY, exchange_id INTEGER NOT NULL REFERENCES exchanges ON DELETE CASCADE,
+  user TEXT NOT NULL, role TEXT NOT NULL, reason TEXT NOT NULL, at TEXT NOT NULL, UNIQUE (exchange_id, user)
+);
+ALTER TABLE corrections ADD COLUMN removed_at TEXT;
+ALTER TABLE corrections ADD COLUMN started_from TEXT NOT NULL DEFAULT 'tuned';
+CREATE TABLE taught (
+  taught_id INTEGER PRIMARY KEY, team TEXT NOT NULL, channel TEXT NOT NULL, thread_ts TEXT NOT NULL, ts TEXT NOT NULL,
+  question TEXT NOT NULL CHECK (question <> ''), answer TEXT NOT NULL CHECK (answer <> ''), language TEXT,
+  author TEXT NOT NULL, teacher TEXT NOT NULL, role TEXT NOT NULL, at TEXT NOT NULL, removed_at TEXT
+);
+CREATE UNIQUE INDEX taught_once ON taught(team, channel, ts) WHERE removed_at IS NULL;
+CREATE TABLE picks (
+  pick_id INTEGER PRIMARY KEY, exchange_id INTEGER NOT NULL REFERENCES exchanges ON DELETE CASCADE,
+  reviewer TEXT NOT NULL, role TEXT NOT NULL, first TEXT NOT NULL CHECK (first IN ('tuned','base')),
+  verdict TEXT NOT NULL CHECK (verdict IN ('tuned','base','both','neither','skip')), at TEXT NOT NULL,
+  UNIQUE (exchange_id, reviewer)
+);
+
+CREATE TABLE thresholds (
+  base_digest TEXT NOT NULL, adapter_digest TEXT NOT NULL, value REAL, body TEXT NOT NULL, at TEXT NOT NULL,
+  PRIMARY KEY (base_digest, adapter_digest)
+);
+CREATE TABLE correction_checks (
+  correction_id INTEGER NOT NULL REFERENCES corrections ON DELETE CASCADE, adapter_digest TEXT NOT NULL,
+  passed INTEGER NOT NULL CHECK (passed IN (0,1)), similarity REAL NOT NULL, at TEXT NOT NULL,
+  PRIMARY KEY (correction_id, adapter_digest)
 );
 """

@@ -13,7 +13,7 @@ Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content":
 Role = Literal["tuned", "base"]
 AnswerStatus = Literal["ok", "failed", "timeout", "skipped"]
 RaterRole = Literal["customer", "agent", "admin", "unknown"]
-Source = Literal["ticket", "rating", "correction", "replay"]
+Source = Literal["ticket", "rating", "correction", "taught", "replay"]
 Direction = Literal["higher", "lower"]
 Verdict = Literal["PROMOTE", "REFUSE", "HOLD"]
 Domain = Literal["target", "general"]
@@ -34,7 +34,7 @@ class InboxItem:
 
     inbox_id: int
     event_id: str
-    kind: str  # question | reaction | edit | deletion
+    kind: str  # question | reaction | deletion | stop | handover | excess
     team: str
     channel: str
     ts: str
@@ -112,6 +112,7 @@ class PostedMessage:
     channel: str
     ts: str | None
     state: str  # intended | posted | final
+    kind: str = "post"  # post | stream: how it was begun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

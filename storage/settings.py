@@ -32,6 +32,17 @@ class Settings(BaseSettings):
     ops_channel: str = Field("", description="channel id for reports of scheduled runs; empty: none are posted")
     emoji_up: Names = Field(("+1", "white_check_mark", "heart"), description="reactions that mean a good answer")
     emoji_down: Names = Field(("-1", "x"), description="reactions that mean a bad answer")
+    support_group: str = Field(
+        "", description="usergroup id (S…) that is called when somebody asks for a person; empty: nobody is called"
+    )
+    link_domains: Names = Field(
+        (), description="domains that answers may link to, such as help.acme.example; all other links stay text"
+    )
+    user_questions_per_minute: int = Field(6, ge=1, description="questions that one person may ask in a minute")
+    channel_questions_per_minute: int = Field(30, ge=1, description="questions that one channel may ask in a minute")
+    admit_doubt: bool = Field(
+        True, description="say that it is not sure instead of guessing, below the threshold measured on the holdout"
+    )
 
     # Data
     data_dir: Path = Field(Path("var"), description="folder of the ledger, adapters, datasets and reports")
@@ -78,7 +89,7 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
 
-    @field_validator("admins", "agents", "emoji_up", "emoji_down", "general_tasks", mode="before")
+    @field_validator("admins", "agents", "emoji_up", "emoji_down", "link_domains", "general_tasks", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
