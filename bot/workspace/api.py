@@ -23,10 +23,15 @@ class Api:
     url: str
     socket_url: Callable[[], str]
     uploads: dict[str, Json] = field(default_factory=dict)  # files that were announced and not completed
+    stream_life_s: float = 300.0
 
     @property
     def me(self) -> str:
         return self.world.app.user_id
+
+    def streaming(self, message: Json) -> bool:
+        """Whether this message is a stream that still lives."""
+        return bool(message.get("streaming")) and self.world.now() - message["stream_started"] <= self.stream_life_s
 
 
 Method = Callable[[Api, Json], Json]

@@ -2,9 +2,13 @@
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from bot.workspace.records import Json
+from bot.workspace import seed
+from bot.workspace.events import callback, events_of
+from bot.workspace.records import Change, Json
+from bot.workspace.world import World
 
 Kind = Literal["events_api", "slash_commands", "interactive"]
 RETRIES = 3
@@ -35,3 +39,31 @@ class Background:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@dataclass(slots=True, kw_only=True)
+class Events:
+    """Tells the app what happens. While `lost` is on nothing is sent, now or later: Slack promises no replay."""
+
+    world: World
+    courier: Courier
+    background: Background
+    lost: bool = False
+
+    def hear(self, change: Change) -> None:
+        """The events of a change to which the app is subscribed."""
+        for event in events_of(change, self.world.app):
+            self._tell(event, event.get("channel") or event["item"]["channel"])
+
+    def tell(self, event: Json) -> None:
+        """An event that is no change of the workspace."""
+        if event["type"] in self.world.app.bot_events:
+            self._tell(event, event["channel"])
+
+    def _tell(self, event: Json, channel: str) -> None:
+        if self.lost:
+            return
+        members = self.world.channels[channel].members
+        shared = any(self.world.users[member].team_id != seed.TEAM for member in members if member in self.world.users)
+        outer = callback(event, self.world.app, shared=shared)
+        self.background.start(self.courier.send("events_api", outer, again=True))

@@ -9,7 +9,13 @@ from bot.workspace import seed
 from bot.workspace.records import App, Change, Changed, Deleted, Json, Posted, Reacted
 from bot.workspace.world import new_id
 
-PRIVATE = {"metadata", "streaming", "channel", "stream_started"}  # kept with a message, not part of what Slack shows
+PRIVATE = {
+    "metadata",
+    "streaming",
+    "channel",
+    "stream_started",
+    "stream_stopped",
+}  # kept with a message, not part of what Slack shows
 
 
 def shown(message: Json, *, with_metadata: bool = False) -> Json:
@@ -68,8 +74,14 @@ def home_opened(user: str, channel: str, view: Json | None) -> Json:
     return {**event, "view": view} if view else event
 
 
-def callback(event: Json, app: App) -> Json:
-    """The outer object in which an event travels, with an id of its own."""
+def stopped(user: str, channel: str, thread_ts: str, streams: list[str]) -> Json:
+    """Somebody pressed Stop."""
+    place = {"channel": channel, "thread_ts": thread_ts, "user": user, "streaming_message_ts": streams}
+    return {"type": "agent_session_stopped", **place, "event_ts": _now()}
+
+
+def callback(event: Json, app: App, *, shared: bool = False) -> Json:
+    """The outer object in which an event travels, with an id of its own. `shared`: in a Slack Connect channel."""
     bot = {"enterprise_id": None, "team_id": seed.TEAM, "user_id": app.user_id, "is_bot": True}
     return {
         "token": "local-verification",
@@ -82,7 +94,7 @@ def callback(event: Json, app: App) -> Json:
         "event_id": new_id("Ev"),
         "event_time": int(time.time()),
         "authorizations": [{**bot, "is_enterprise_install": False}],
-        "is_ext_shared_channel": False,
+        "is_ext_shared_channel": shared,
         "event_context": new_id("4-"),
     }
 

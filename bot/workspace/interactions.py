@@ -8,8 +8,8 @@ import secrets
 from dataclasses import dataclass, field
 
 from bot.workspace import limits, seed
-from bot.workspace.courier import Background, Courier
-from bot.workspace.events import callback, home_opened, shown
+from bot.workspace.courier import Courier, Events
+from bot.workspace.events import home_opened, shown, stopped
 from bot.workspace.records import Json
 from bot.workspace.refused import Refused
 from bot.workspace.views import Views
@@ -35,8 +35,8 @@ class Interactions:
     world: World
     views: Views
     courier: Courier
+    events: Events
     url: str
-    background: Background
     responses: dict[str, ResponseUrl] = field(default_factory=dict)
 
     async def command(self, user: str, command: str, text: str, channel: str) -> Json | None:
@@ -143,15 +143,19 @@ class Interactions:
         }
         return await self.courier.send("interactive", payload, again=False) is not None
 
-    async def home(self, user: str) -> None:
+    def home(self, user: str) -> None:
         """The person looks at the App Home."""
-        event = home_opened(user, self.world.dm(user, self.world.app.user_id).id, self.views.homes.get(user))
-        if "app_home_opened" in self.world.app.bot_events:
-            await self.courier.send("events_api", callback(event, self.world.app), again=True)
+        channel = self.world.dm(user, self.world.app.user_id).id
+        self.events.tell(home_opened(user, channel, self.views.homes.get(user)))
+
+    def stop(self, user: str, channel: str, thread_ts: str) -> None:
+        """The person presses Stop under a thread. Raises Refused not_processing, not_in_channel …"""
+        self.world.writable(channel, user)
+        self.events.tell(stopped(user, channel, thread_ts, self.world.stop(channel, thread_ts)))
 
     def _interaction(self, kind: str, user: str) -> Json:
         person = self.world.user(user)
-        who = {"id": user, "username": person.name, "name": person.name, "team_id": seed.TEAM}
+        who = {"id": user, "username": person.name, "name": person.name, "team_id": person.team_id}
         return {
             "type": kind,
             "user": who,

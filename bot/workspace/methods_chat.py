@@ -1,4 +1,4 @@
-"""chat.*, reactions.* and the streams. Source of names, arguments and codes: docs.slack.dev/reference/methods."""
+"""chat.* and reactions.*; streams have a file of their own. Source of names, arguments and codes: docs.slack.dev/reference/methods."""
 
 import re
 
@@ -7,9 +7,9 @@ from bot.workspace.api import Api, Method, flag, need, place, readable
 from bot.workspace.events import shown
 from bot.workspace.records import Json
 from bot.workspace.refused import Refused
-from bot.workspace.world import with_block_ids
+from bot.workspace.world import STREAM_OVER, with_block_ids
 
-STREAM_S = 300.0
+MOST_USERS = 50  # of one reaction, unless `full` is asked for; `count` is always whole
 
 
 def post_message(api: Api, given: Json) -> Json:
@@ -28,14 +28,16 @@ def post_message(api: Api, given: Json) -> Json:
 
 def update(api: Api, given: Json) -> Json:
     channel = readable(api, given)
-    message = _own(api, channel.id, need(given, "ts"), "cant_update_message")
+    message = own(api, channel.id, need(given, "ts"), "cant_update_message")
     if channel.is_archived:
         raise Refused("is_archived")
     content = _content(given, updated=True)
     if "metadata" in given:
         content["metadata"] = limits.metadata(given["metadata"]) if given["metadata"] else None
     if message.get("streaming"):
-        content |= {"streaming": None, "stream_started": None}
+        if api.streaming(message):
+            raise Refused("streaming_state_conflict")
+        content |= STREAM_OVER
     if content.get("blocks") == []:
         content["blocks"] = None
     by = None if "blocks" in content else api.me  # an update with blocks is not marked as edited
@@ -45,7 +47,7 @@ def update(api: Api, given: Json) -> Json:
 
 def delete(api: Api, given: Json) -> Json:
     channel = readable(api, given)
-    message = _own(api, channel.id, need(given, "ts"), "cant_delete_message")
+    message = own(api, channel.id, need(given, "ts"), "cant_delete_message")
     api.world.delete(channel.id, message["ts"])
     return {"channel": channel.id, "ts": message["ts"]}
 
@@ -69,95 +71,12 @@ def _content(given: Json, *, updated: bool = False) -> Json:
     return {**content, "blocks": with_block_ids(content["blocks"])} if "blocks" in content else content
 
 
-def _own(api: Api, channel: str, ts: str, otherwise: str) -> Json:
+def own(api: Api, channel: str, ts: str, otherwise: str) -> Json:
+    """A message of the app. Raises Refused `otherwise` when somebody else wrote it."""
     message = api.world.message(channel, ts)
     if message["user"] != api.me:
         raise Refused(otherwise)
     return message
-
-
-# Streams
-
-
-def start_stream(api: Api, given: Json) -> Json:
-    channel = readable(api, given)
-    thread_ts = need(given, "thread_ts")
-    if channel.kind == "channel":
-        for name in ("recipient_user_id", "recipient_team_id"):
-            if not given.get(name):
-                raise Refused(f"missing_{name}")
-    grown = _grown([], given)
-    more = {"streaming": True, "stream_started": api.world.now()}
-    message = api.world.post(channel.id, api.me, grown, thread_ts=thread_ts, **more)
-    return {"channel": channel.id, "ts": message["ts"]}
-
-
-def append_stream(api: Api, given: Json) -> Json:
-    channel, message = _stream(api, given)
-    api.world.edit(channel, message["ts"], _grown(message.get("blocks", []), given), by=None, heard=False)
-    return {"channel": channel, "ts": message["ts"]}
-
-
-def stop_stream(api: Api, given: Json) -> Json:
-    channel, message = _stream(api, given)
-    content = _grown(message.get("blocks", []), given)
-    if sum(len(block["text"]) for block in content["blocks"] if block["type"] == "markdown") > limits.MARKDOWN:
-        raise Refused("msg_too_long")
-    if given.get("blocks"):
-        limits.check_blocks(given["blocks"], most=limits.MESSAGE_BLOCKS)
-        content["blocks"] = [*content["blocks"], *with_block_ids(given["blocks"])]
-    if given.get("metadata"):
-        content["metadata"] = limits.metadata(given["metadata"])
-    content |= {"streaming": None, "stream_started": None}
-    message = api.world.edit(channel, message["ts"], content, by=None)
-    return {"channel": channel, "ts": message["ts"], "message": shown(message)}
-
-
-def _stream(api: Api, given: Json) -> tuple[str, Json]:
-    channel = readable(api, given)
-    message = _own(api, channel.id, need(given, "ts"), "message_not_owned_by_app")
-    if not message.get("streaming") or api.world.now() - message["stream_started"] > STREAM_S:
-        raise Refused("message_not_in_streaming_state")
-    return channel.id, message
-
-
-def _grown(blocks: list[Json], given: Json) -> Json:
-    """The content of a stream with what this call adds: markdown runs on, tasks stand in a line of their own."""
-    grown = [dict(block) for block in blocks]
-    if given.get("markdown_text") is not None and given.get("chunks"):
-        raise Refused("markdown_text_conflict")
-    chunks = given.get("chunks") or [{"type": "markdown_text", "text": str(given.get("markdown_text") or "")}]
-    for chunk in chunks:
-        _add(grown, chunk if isinstance(chunk, dict) else {})
-    text = "".join(block["text"] for block in grown if block["type"] == "markdown")
-    return {"text": text, "blocks": with_block_ids(grown)}
-
-
-def _add(grown: list[Json], chunk: Json) -> None:
-    kind = chunk.get("type")
-    if kind == "markdown_text" and isinstance(chunk.get("text"), str):
-        if len(chunk["text"]) > limits.MARKDOWN:
-            raise Refused("msg_too_long")
-        if not chunk["text"]:
-            return
-        if grown and grown[-1]["type"] == "markdown":
-            grown[-1]["text"] += chunk["text"]
-        else:
-            grown.append({"type": "markdown", "text": chunk["text"]})
-    elif kind in ("task_update", "plan_update"):
-        name = f"{kind}-{chunk.get('id', '')}"
-        said = f"{chunk.get('title', '')} {'· ' + chunk['status'] if chunk.get('status') else ''}".strip() or "…"
-        line = {"type": "context", "block_id": name, "elements": [{"type": "plain_text", "text": said}]}
-        known = next((at for at, block in enumerate(grown) if block.get("block_id") == name), None)
-        if known is None:
-            grown.append(line)
-        else:
-            grown[known] = line
-    elif kind == "blocks":
-        limits.check_blocks(chunk.get("blocks"), most=limits.MESSAGE_BLOCKS)
-        grown.extend(with_block_ids(chunk["blocks"]))
-    else:
-        raise Refused("invalid_chunks")
 
 
 # Reactions
@@ -176,7 +95,11 @@ def unreact(api: Api, given: Json) -> Json:
 def reactions_of(api: Api, given: Json) -> Json:
     channel = readable(api, given)
     message = api.world.message(channel.id, need(given, "timestamp"))
-    return {"type": "message", "channel": channel.id, "message": shown(message)}
+    seen = shown(message)
+    if not flag(given, "full"):
+        for reaction in seen.get("reactions", []):
+            reaction["users"] = reaction["users"][:MOST_USERS]
+    return {"type": "message", "channel": channel.id, "message": seen}
 
 
 def _emoji(given: Json) -> str:
@@ -192,9 +115,6 @@ METHODS: dict[str, Method] = {
     "chat.delete": delete,
     "chat.postEphemeral": post_ephemeral,
     "chat.getPermalink": get_permalink,
-    "chat.startStream": start_stream,
-    "chat.appendStream": append_stream,
-    "chat.stopStream": stop_stream,
     "reactions.add": react,
     "reactions.remove": unreact,
     "reactions.get": reactions_of,

@@ -53,7 +53,19 @@ def conversations(api: Api, given: Json) -> Json:
     kinds = {kind.strip() for kind in str(given.get("types") or "public_channel").split(",")}
     wanted = {"channel": "public_channel" in kinds, "im": "im" in kinds}
     visible = [c for c in api.world.channels.values() if c.kind == "channel" or api.me in c.members]
-    chosen = [c for c in visible if wanted[c.kind] and not (c.is_archived and flag(given, "exclude_archived"))]
+    return _listed(api, given, [c for c in visible if wanted[c.kind]])
+
+
+def conversations_of(api: Api, given: Json) -> Json:
+    """Those of the app or, with `user`, those that both are in."""
+    kinds = {kind.strip() for kind in str(given.get("types") or "public_channel").split(",")}
+    wanted = {"channel": "public_channel" in kinds, "im": "im" in kinds}
+    both = {api.me, api.world.user(str(given.get("user") or api.me)).id}
+    return _listed(api, given, [c for c in api.world.channels.values() if wanted[c.kind] and both <= {*c.members}])
+
+
+def _listed(api: Api, given: Json, found_there: list[Channel]) -> Json:
+    chosen = [c for c in found_there if not (c.is_archived and flag(given, "exclude_archived"))]
     found, about = page([_channel(api, channel) for channel in chosen], given, usual=100)
     return {"channels": found, "response_metadata": about["response_metadata"]}
 
@@ -98,8 +110,11 @@ def _read(message: Json, given: Json) -> Json:
 
 def _channel(api: Api, channel: Channel) -> Json:
     direct = channel.kind == "im"
+    strangers = any(api.world.users[member].team_id != seed.TEAM for member in channel.members)
     shared: Json = {
         "id": channel.id,
+        "is_ext_shared": strangers,
+        "is_shared": strangers,
         "is_im": direct,
         "is_channel": not direct,
         "is_group": False,
@@ -128,12 +143,12 @@ def users_list(api: Api, given: Json) -> Json:
 
 
 def _user(api: Api, user: User) -> Json:
-    profile: Json = {"real_name": user.real_name, "display_name": user.name, "team": seed.TEAM}
-    if user.is_bot:
-        profile |= {"bot_id": api.world.app.bot_id, "api_app_id": api.world.app.id}
+    profile: Json = {"real_name": user.real_name, "display_name": user.name, "team": user.team_id}
+    if user.bot_id:
+        profile |= {"bot_id": user.bot_id, "api_app_id": f"A{user.bot_id[1:]}"}
     return {
         "id": user.id,
-        "team_id": seed.TEAM,
+        "team_id": user.team_id,
         "name": user.name,
         "real_name": user.real_name,
         "deleted": user.deleted,
@@ -182,6 +197,7 @@ METHODS: dict[str, Method] = {
     "conversations.replies": replies,
     "users.info": user_info,
     "users.list": users_list,
+    "users.conversations": conversations_of,
     "usergroups.list": usergroups,
     "usergroups.users.list": usergroup_users,
 }

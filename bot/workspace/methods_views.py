@@ -6,7 +6,7 @@ from bot.workspace.records import Json
 from bot.workspace.refused import Refused
 
 WORKING = {"processing": "is working on it…", "active": "", "suspended": "", "closed": ""}
-MOST_PROMPTS = 4
+MOST_PROMPTS, MOST_LOADING, LONGEST_TITLE = 4, 10, 200
 
 
 def open_view(api: Api, given: Json) -> Json:
@@ -38,6 +38,9 @@ def publish_view(api: Api, given: Json) -> Json:
 
 def set_status(api: Api, given: Json) -> Json:
     channel, thread_ts = _thread(api, given)
+    if len(given.get("loading_messages") or []) > MOST_LOADING:
+        said = f"[ERROR] no more than {MOST_LOADING} loading_messages"
+        raise Refused("invalid_arguments", response_metadata={"messages": [said]})
     api.world.status(channel, thread_ts, str(given.get("status") or ""))
     return {}
 
@@ -63,12 +66,33 @@ def set_prompts(api: Api, given: Json) -> Json:
 
 
 def set_session(api: Api, given: Json) -> Json:
-    status = need(given, "status")
+    status = session_status(need(given, "status"))
+    place = _thread(api, given)
+    if given.get("title"):
+        api.world.threads.setdefault(place, {})["title"] = _title(given)
+    api.world.session(*place, status)
+    api.world.status(*place, WORKING[status])
+    return {}
+
+
+def rename_session(api: Api, given: Json) -> Json:
+    api.world.threads.setdefault(_thread(api, given), {})["title"] = _title(given)
+    return {}
+
+
+def session_status(status: str) -> str:
+    """Raises Refused invalid_status."""
     if status not in WORKING:
         raise Refused("invalid_status")
-    channel, thread_ts = _thread(api, given)
-    api.world.status(channel, thread_ts, WORKING[status])
-    return {}
+    return status
+
+
+def _title(given: Json) -> str:
+    title = need(given, "title")
+    if len(title) > LONGEST_TITLE:
+        said = f"[ERROR] title must be at most {LONGEST_TITLE} characters"
+        raise Refused("invalid_arguments", response_metadata={"messages": [said]})
+    return title
 
 
 def _thread(api: Api, given: Json) -> tuple[str, str]:
@@ -87,4 +111,5 @@ METHODS: dict[str, Method] = {
     "assistant.threads.setTitle": set_title,
     "assistant.threads.setSuggestedPrompts": set_prompts,
     "agents.sessions.setStatus": set_session,
+    "agents.sessions.rename": rename_session,
 }

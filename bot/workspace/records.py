@@ -20,6 +20,8 @@ class User:
     is_ultra_restricted: bool = False
     is_stranger: bool = False
     deleted: bool = False
+    team_id: str = "T0DEMO"  # another one: a person of another workspace, here by Slack Connect
+    bot_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,11 +131,13 @@ class HomeShown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusShown:
-    """The line "Evenkeel is thinking…" of a thread; empty: it is gone."""
+    """What stands under a thread: the line "Evenkeel is thinking…" (empty: none) and the session's status."""
 
     channel: Channel
     thread_ts: str
     text: str
+    session: str = ""
+    stoppable: bool = False
 
 
 Change = Posted | Changed | Deleted | Reacted | Whispered | ModalShown | HomeShown | StatusShown

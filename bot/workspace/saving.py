@@ -48,6 +48,7 @@ def load(world: World, path: Path) -> None:
     world.channels |= {place.id: place for place in places}
     world.messages |= messages
     world.notes, world.files, world.last_ts = notes, files, last_ts
+    world.index()
     for said in world.messages.values():
         for message in said.values():
             message.pop("streaming", None)  # whoever was writing is gone

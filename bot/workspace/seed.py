@@ -15,7 +15,8 @@ USERS = (
     User(id="U0ASHA", name="asha", real_name="Asha"),
     User(id="U0TOM", name="tom", real_name="Tom"),
     User(id="U0INES", name="ines", real_name="Ines", is_admin=True),
-    User(id=BOT, name="evenkeel", real_name="Evenkeel", is_bot=True),
+    User(id=BOT, name="evenkeel", real_name="Evenkeel", is_bot=True, bot_id="B0EVENKEEL"),
+    User(id="U0OTHERBOT", name="otherbot", real_name="Other Bot", is_bot=True, bot_id="B0OTHERBOT"),
 )
 EVERYBODY = tuple(user.id for user in USERS)
 CHANNELS = (

@@ -22,8 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bot.workspace import files, seed
 from bot.workspace.api import Api
-from bot.workspace.courier import Background, Courier
-from bot.workspace.events import callback, events_of
+from bot.workspace.courier import Background, Courier, Events
 from bot.workspace.http_events import HttpEvents
 from bot.workspace.interactions import Interactions
 from bot.workspace.records import Change, Json
@@ -76,9 +75,11 @@ class Workspace:
 
     @cached_property
     def interactions(self) -> Interactions:
-        return Interactions(
-            world=self.world, views=self.views, courier=self.courier, url=self.url, background=self.background
-        )
+        return Interactions(world=self.world, views=self.views, courier=self.courier, events=self.events, url=self.url)
+
+    @cached_property
+    def events(self) -> Events:
+        return Events(world=self.world, courier=self.courier, background=self.background)
 
     @cached_property
     def ui(self) -> Ui:
@@ -94,8 +95,7 @@ class Workspace:
     def hear(self, change: Change) -> None:
         """Tell the app, and remember that there is something to save."""
         self.changed = True
-        for event in events_of(change, self.world.app):
-            self.background.start(self.courier.send("events_api", callback(event, self.world.app), again=True))
+        self.events.hear(change)
 
     async def save_now_and_then(self) -> None:
         while True:

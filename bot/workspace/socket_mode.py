@@ -1,7 +1,7 @@
 """Socket Mode: the app comes to us and waits; each envelope goes to one of its connections.
 
 Promise: an event that is not acked within `ack_timeout_s` is delivered again, three times at most; while nobody is
-connected it waits. Source: docs.slack.dev/apis/events-api/using-socket-mode.
+connected it waits. A connection that fell silent takes first deliveries, which are lost, until another opens. Source: docs.slack.dev/apis/events-api/using-socket-mode.
 """
 
 import asyncio
@@ -9,9 +9,10 @@ import json
 import secrets
 import uuid
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from bot.workspace.courier import RETRIES, Kind
+from bot.workspace.half_open import HalfOpen
 from bot.workspace.records import Json
 
 MOST_CONNECTIONS = 10
@@ -25,8 +26,9 @@ class SocketMode:
         self.deaf = 0
         self._app_id, self._ack_timeout_s = app_id, ack_timeout_s
         self._tickets: set[str] = set()
-        self._connections: list[WebSocket] = []
-        self._somebody = asyncio.Event()
+        self._connections: list[WebSocket] = []  # the next to get an envelope first
+        self._silent: dict[WebSocket, HalfOpen] = {}
+        self._somebody, self._speaking = asyncio.Event(), asyncio.Event()
         self._waiting: dict[str, asyncio.Future[Json]] = {}
 
     def ticket(self) -> str:
@@ -37,7 +39,8 @@ class SocketMode:
 
     @property
     def connected(self) -> int:
-        return len(self._connections)
+        """How many are open and not silent."""
+        return sum(socket not in self._silent for socket in self._connections)
 
     async def serve(self, socket: WebSocket) -> None:
         """One connection, from hello until it closes."""
@@ -50,10 +53,10 @@ class SocketMode:
         if len(self._connections) >= MOST_CONNECTIONS:
             await self._send_off(socket, "too_many_websockets")
             return
-        self._connections.append(socket)
+        self._connections = [*(known for known in self._connections if known not in self._silent), socket]
         try:
             await socket.send_text(json.dumps(self._hello()))
-            self._somebody.set()
+            self._count()
             while True:
                 self._hear(await socket.receive_text())
         except WebSocketDisconnect:
@@ -69,8 +72,23 @@ class SocketMode:
     def _forget(self, socket: WebSocket) -> None:
         if socket in self._connections:
             self._connections.remove(socket)
-        if not self._connections:
-            self._somebody.clear()
+        self._count()
+
+    def _count(self) -> None:
+        for event, there in ((self._somebody, bool(self._connections)), (self._speaking, self.connected > 0)):
+            (event.set if there else event.clear)()
+
+    def silence(self, on: bool) -> None:
+        """The open connections go dead at our end, unnoticed by the app; or they work again."""
+        if on:
+            self._silent |= {socket: HalfOpen(socket) for socket in self._connections if socket not in self._silent}
+        else:
+            for socket, line in self._silent.items():
+                line.heal()
+                if socket not in self._connections and socket.client_state is WebSocketState.CONNECTED:
+                    self._connections.append(socket)
+            self._silent = {}
+        self._count()
 
     def _hear(self, text: str) -> None:
         try:
@@ -93,26 +111,27 @@ class SocketMode:
         for attempt in range(1 + RETRIES if again else 1):
             if kind == "events_api":
                 envelope |= {"retry_attempt": attempt, "retry_reason": "timeout" if attempt else ""}
-            ack = await self._deliver(envelope, patient=again)
+            ack = await self._deliver(envelope, patient=again, first=attempt == 0)
             if ack is not None:
                 return ack
         return None
 
-    async def _deliver(self, envelope: Json, *, patient: bool) -> Json | None:
+    async def _deliver(self, envelope: Json, *, patient: bool, first: bool) -> Json | None:
         waiting = self._waiting[envelope["envelope_id"]] = asyncio.get_running_loop().create_future()
         try:
-            await asyncio.wait_for(self._hand_over(envelope), None if patient else self._ack_timeout_s)
+            await asyncio.wait_for(self._hand_over(envelope, first=first), None if patient else self._ack_timeout_s)
             return await asyncio.wait_for(waiting, self._ack_timeout_s)
         except TimeoutError:
             return None
         finally:
             del self._waiting[envelope["envelope_id"]]
 
-    async def _hand_over(self, envelope: Json) -> None:
+    async def _hand_over(self, envelope: Json, *, first: bool) -> None:
         """To the connection that has waited longest; when it turns out to be gone, to the next."""
         while True:
-            await self._somebody.wait()
-            socket = self._connections.pop(0)
+            await (self._somebody if first else self._speaking).wait()
+            socket = next(each for each in self._connections if first or each not in self._silent)
+            self._connections.remove(socket)
             self._connections.append(socket)
             try:
                 await socket.send_text(json.dumps(envelope))
@@ -123,7 +142,7 @@ class SocketMode:
     async def disconnect(self, reason: str) -> None:
         """Send every connection away, as Slack does when it refreshes its own."""
         leaving, self._connections = self._connections, []
-        self._somebody.clear()
+        self._count()
         for socket in leaving:
             await self._send_off(socket, reason)
 

@@ -67,12 +67,11 @@ class Ui:
             case HomeShown():
                 return {"type": "home", "view": change.view}, (change.user,)
             case StatusShown():
-                status = {"type": "status", "channel": change.channel.id, "thread_ts": change.thread_ts}
-                return {**status, "text": change.text}, _witnesses(change.channel)
+                return _status(change), _witnesses(change.channel)
 
     def shown(self, channel: str, message: Json) -> Json:
         """A message as the page draws it."""
-        hidden = ("metadata", "stream_started")
+        hidden = ("metadata", "stream_started", "stream_stopped")
         return {"channel": channel, **{name: value for name, value in message.items() if name not in hidden}}
 
     def boot(self, user: str) -> Json:
@@ -94,6 +93,12 @@ class Ui:
             "shortcuts": [{name: s.get(name, "") for name in ("callback_id", "name", "type")} for s in app.shortcuts],
             "messages": {c.id: [self.shown(c.id, m) for m in self.world.messages[c.id].values()] for c in channels},
             "ephemerals": self.world.notes.get(user, []),
+            "statuses": [
+                _status(self.world.under(*place))
+                for place in self.world.threads
+                if place[0] in {c.id for c in channels}
+            ],
+            "usergroups": [{"id": g.id, "handle": g.handle} for g in self.world.usergroups.values()],
             "home": self.interactions.views.homes.get(user),
         }
 
@@ -121,9 +126,7 @@ class Ui:
     # What people do
 
     async def say(self, user: str, given: Json) -> Json:
-        text = _text(given, "text")
-        if not text.strip() or len(text) > LONGEST:
-            raise Refused("no_text", text=f"A message has 1 to {LONGEST} characters.")
+        text = _message_text(given)
         message = self.world.post(_text(given, "channel"), user, {"text": text}, thread_ts=given.get("thread_ts"))
         return {"ts": message["ts"]}
 
@@ -155,8 +158,28 @@ class Ui:
         return {}
 
     async def home(self, user: str, given: Json) -> Json:
-        self.interactions.background.start(self.interactions.home(user))
+        self.interactions.home(user)
         return {}
+
+    async def stop(self, user: str, given: Json) -> Json:
+        self.interactions.stop(user, _text(given, "channel"), _text(given, "thread_ts"))
+        return {}
+
+    async def edit(self, user: str, given: Json) -> Json:
+        text = _message_text(given)
+        channel, ts = self._own(user, given)
+        self.world.edit(channel, ts, {"text": text}, by=user)
+        return {}
+
+    async def delete(self, user: str, given: Json) -> Json:
+        self.world.delete(*self._own(user, given))
+        return {}
+
+    def _own(self, user: str, given: Json) -> tuple[str, str]:
+        channel, ts = self.world.writable(_text(given, "channel"), user).id, _text(given, "ts")
+        if self.world.message(channel, ts)["user"] != user:
+            raise Refused("cant_update_message", text="Only its author may change a message.")
+        return channel, ts
 
     async def dm(self, user: str, given: Json) -> Json:
         return {"channel": self.world.dm(user, self.world.app.user_id).id}
@@ -175,6 +198,7 @@ class Ui:
         acts: dict[str, Act] = {
             "say": self.say, "react": self.react, "command": self.command, "click": self.click, "submit": self.submit,
             "close": self.close, "home": self.home, "dm": self.dm, "shortcut": self.shortcut,
+            "stop": self.stop, "edit": self.edit, "delete": self.delete,
         }  # fmt: skip
         doors = [Route(f"/ui/api/{name}", self._door(act), methods=["POST"]) for name, act in acts.items()]
         return [Route("/ui/api/boot", boot), *doors, WebSocketRoute("/ui/ws", self.line)]
@@ -205,6 +229,11 @@ async def _write(socket: WebSocket, queue: asyncio.Queue[Json]) -> None:
         return  # the reader of the line ends it
 
 
+def _status(change: StatusShown) -> Json:
+    place = {"type": "status", "channel": change.channel.id, "thread_ts": change.thread_ts}
+    return {**place, "text": change.text, "session": change.session, "stoppable": change.stoppable}
+
+
 def _witnesses(channel: Channel) -> tuple[str, ...] | None:
     """Who sees what happens there; None: everybody."""
     return channel.members if channel.kind == "im" else None
@@ -215,6 +244,13 @@ def _text(given: Json, name: str) -> str:
     if not isinstance(value, str):
         raise Refused("invalid_arguments", text=f"“{name}” is missing.")
     return value
+
+
+def _message_text(given: Json) -> str:
+    text = _text(given, "text")
+    if not text.strip() or len(text) > LONGEST:
+        raise Refused("no_text", text=f"A message has 1 to {LONGEST} characters.")
+    return text
 
 
 def _acked(acked: bool) -> Json:

@@ -13,15 +13,17 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from bot.workspace import files, methods_chat, methods_rooms, methods_views, seed
+from bot.workspace import files, methods_chat, methods_rooms, methods_streams, methods_views, seed
 from bot.workspace.api import Api, Method
 from bot.workspace.faults import Fault, Faults
 from bot.workspace.records import Json
 from bot.workspace.refused import Refused
+from bot.workspace.tiers import Tiers
 
 METHODS: dict[str, Method] = {
     **methods_rooms.METHODS,
     **methods_chat.METHODS,
+    **methods_streams.METHODS,
     **methods_views.METHODS,
     **files.METHODS,
 }
@@ -34,6 +36,7 @@ KEPT_CALLS = 5_000
 @dataclass(slots=True, kw_only=True)
 class WebApi:
     api: Api
+    tiers: Tiers = field(default_factory=Tiers)
     faults: Faults = field(default_factory=Faults)
     journal: deque[Json] = field(default_factory=lambda: deque(maxlen=KEPT_CALLS))
 
@@ -50,6 +53,10 @@ class WebApi:
         if fault and (early := _before(fault)):
             entry["error"] = fault.code if fault.kind == "error" else fault.kind
             return early
+        channel = str(entry["args"].get("channel", ""))
+        if wait_s := self.tiers.wait_s(method, channel, self.api.world.now()):
+            entry["error"] = "ratelimited"
+            return _too_fast(wait_s)
         if fault and fault.kind == "hang":
             await asyncio.sleep(fault.seconds)
         reply = self._call(method, token, entry)
@@ -78,11 +85,14 @@ def _no(entry: Json, refused: Refused) -> Json:
 def _before(fault: Fault) -> Response | None:
     """The answer to a call that does not act."""
     if fault.kind == "ratelimited":
-        headers = {"Retry-After": f"{fault.retry_after:g}"}
-        return JSONResponse({"ok": False, "error": "ratelimited"}, 429, headers=headers)
+        return _too_fast(fault.retry_after)
     if fault.kind == "http_500":
         return PlainTextResponse("Internal Server Error", 500)
     return JSONResponse({"ok": False, "error": fault.code}) if fault.kind == "error" else None
+
+
+def _too_fast(wait_s: float) -> Response:
+    return JSONResponse({"ok": False, "error": "ratelimited"}, 429, headers={"Retry-After": f"{wait_s:g}"})
 
 
 def _check_token(method: str, token: str) -> None:

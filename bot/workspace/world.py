@@ -32,6 +32,7 @@ from bot.workspace.refused import Refused
 
 Messages = dict[str, Json]
 TOMBSTONE = "This message was deleted."
+STREAM_OVER: Json = {"streaming": None, "stream_started": None}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,7 +44,8 @@ class World:
     channels: dict[str, Channel] = field(default_factory=lambda: {channel.id: channel for channel in seed.CHANNELS})
     messages: dict[str, Messages] = field(default_factory=lambda: {channel.id: {} for channel in seed.CHANNELS})
     notes: dict[str, list[Json]] = field(default_factory=dict)  # who sees it → messages that only they see
-    threads: dict[tuple[str, str], Json] = field(default_factory=dict)  # status, title and prompts
+    replies: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)  # (channel, parent) → ts in order
+    threads: dict[tuple[str, str], Json] = field(default_factory=dict)  # status, session, title and prompts
     files: dict[str, Json] = field(default_factory=dict)
     listeners: list[Callable[[Change], None]] = field(default_factory=list)
     last_ts: float = 0.0
@@ -110,10 +112,18 @@ class World:
 
     def thread(self, channel: str, ts: str) -> list[Json]:
         """The parent and its replies in order. Raises Refused thread_not_found."""
-        found = [m for m in self.messages[self.channel(channel).id].values() if ts in (m["ts"], m.get("thread_ts"))]
-        if not found:
+        said = self.messages[self.channel(channel).id]
+        if ts not in said:
             raise Refused("thread_not_found")
-        return found
+        return [said[ts], *(said[reply] for reply in self.replies.get((channel, ts), ()))]
+
+    def index(self) -> None:
+        """Find the replies of every thread anew, after the messages came from elsewhere."""
+        self.replies = {}
+        for channel, said in self.messages.items():
+            for message in said.values():
+                if message.get("thread_ts") not in (None, message["ts"]):
+                    self.replies.setdefault((channel, message["thread_ts"]), {})[message["ts"]] = None
 
     def post(self, channel: str, user: str, content: Json, *, thread_ts: str | None = None, **more: Any) -> Json:
         """A new message of `user`. Content is text, blocks, metadata, files … in Slack's shape.
@@ -122,10 +132,11 @@ class World:
         """
         place = self.writable(channel, user)
         parent = self._parent(place, thread_ts) if thread_ts else None
-        message: Json = {"type": "message", "user": user, "team": seed.TEAM, **self._by(user), "ts": self.next_ts()}
+        message: Json = {"type": "message", "user": user, **self._by(user), "ts": self.next_ts()}
         message |= {"text": "", **content, **more}
         if parent is not None:
             message["thread_ts"] = parent["ts"]
+            self.replies.setdefault((place.id, parent["ts"]), {})[message["ts"]] = None
         self.messages[place.id][message["ts"]] = message
         self.tell(Posted(channel=place, message=message))
         if parent is not None:
@@ -144,10 +155,15 @@ class World:
         return place
 
     def _by(self, user: str) -> Json:
-        if user != self.app.user_id:
-            return {"client_msg_id": str(uuid.uuid4())}
-        profile = {"id": self.app.bot_id, "name": self.users[user].real_name, "app_id": self.app.id}
-        return {"bot_id": self.app.bot_id, "app_id": self.app.id, "bot_profile": {**profile, "team_id": seed.TEAM}}
+        """What a message tells of its author beside the id."""
+        person = self.users[user]
+        said: Json = {"team": person.team_id}
+        if person.team_id != seed.TEAM:
+            said |= {"user_team": person.team_id, "source_team": person.team_id}
+        if not person.bot_id:
+            return {**said, "client_msg_id": str(uuid.uuid4())}
+        app = {"id": person.bot_id, "name": person.real_name, "app_id": f"A{person.bot_id[1:]}"}
+        return {**said, "bot_id": app["id"], "app_id": app["app_id"], "bot_profile": {**app, "team_id": person.team_id}}
 
     def _parent(self, place: Channel, ts: str) -> Json:
         found = self.messages[place.id].get(ts)
@@ -198,12 +214,22 @@ class World:
             self.edit(channel, ts, {**gone, "subtype": "tombstone", "user": "USLACKBOT", "text": TOMBSTONE}, by=None)
             return
         del self.messages[channel][ts]
+        self.replies.get((channel, message.get("thread_ts", "")), {}).pop(ts, None)
         self.tell(Deleted(channel=place, message=message))
         parent = self.messages[channel].get(message.get("thread_ts", ""))
         if parent is not None:
             previous = copy.deepcopy(parent)
-            parent["reply_count"] -= 1
+            self._recount(channel, parent)
             self.tell(Changed(channel=place, message=parent, previous=previous))
+
+    def _recount(self, channel: str, parent: Json) -> None:
+        left = [self.messages[channel][ts] for ts in self.replies[(channel, parent["ts"])]]
+        users = list(dict.fromkeys(reply["user"] for reply in left))
+        parent |= {"reply_count": len(left), "reply_users": users, "reply_users_count": len(users)}
+        if left:
+            parent["latest_reply"] = left[-1]["ts"]
+        else:
+            parent.pop("latest_reply", None)
 
     def react(self, user: str, channel: str, ts: str, name: str, *, on: bool) -> None:
         """Add or take back. Raises Refused already_reacted, no_reaction, not_in_channel …"""
@@ -263,7 +289,36 @@ class World:
         known = self.threads.setdefault((channel, thread_ts), {})
         if known.get("status", "") != text:
             known["status"] = text
-            self.tell(StatusShown(channel=self.channel(channel), thread_ts=thread_ts, text=text))
+            self.tell(self.under(channel, thread_ts))
+
+    def session(self, channel: str, thread_ts: str, status: str) -> None:
+        """The app works on this thread (processing), rests (active), hands over (suspended) or is done (closed)."""
+        known, before = self.threads.setdefault((channel, thread_ts), {}), self.under(channel, thread_ts)
+        known.pop("stopping", None)
+        known["session"] = status
+        if self.under(channel, thread_ts) != before:
+            self.tell(self.under(channel, thread_ts))
+
+    def stop(self, channel: str, thread_ts: str) -> list[str]:
+        """A person wants the app to stop here: its streams end. Their ts. Raises Refused not_processing."""
+        known = self.threads.get((self.channel(channel).id, thread_ts), {})
+        if known.get("session") != "processing" or known.get("stopping"):
+            raise Refused("not_processing", text="Nothing is under way in this thread.")
+        known["stopping"] = True
+        ended = [message["ts"] for message in self.thread(channel, thread_ts) if message.get("streaming")]
+        for ts in ended:
+            self.edit(channel, ts, {**STREAM_OVER, "stream_stopped": True}, by=None)
+        self.tell(self.under(channel, thread_ts))
+        return ended
+
+    def under(self, channel: str, thread_ts: str) -> StatusShown:
+        """What stands under this thread now."""
+        known = self.threads.get((channel, thread_ts), {})
+        session = known.get("session", "")
+        return StatusShown(
+            channel=self.channel(channel), thread_ts=thread_ts, text=known.get("status", ""), session=session,
+            stoppable=session == "processing" and not known.get("stopping"),
+        )  # fmt: skip
 
 
 def with_block_ids(blocks: list[Json]) -> list[Json]:

@@ -56,7 +56,7 @@ def test_a_page_starts_with_everything_that_its_user_may_see(slack: Driver) -> N
 
     assert {u["id"]: u["role"] for u in mias["users"]} == {
         "U0MIA": "customer", "U0JONAS": "customer", "U0ASHA": "agent", "U0TOM": "agent", "U0INES": "admin",
-        "U0EVENKEEL": "bot",
+        "U0EVENKEEL": "bot", "U0OTHERBOT": "bot",
     }  # fmt: skip
     assert [c["name"] for c in mias["channels"] if c["kind"] == "channel"] == ["support", "ops", "general"]
     assert "between us" in str(mias["messages"]) and "between us" not in str(toms)
@@ -89,7 +89,8 @@ def test_what_happens_is_pushed_to_those_who_may_see_it(slack: Driver, client: W
         slack.react("U0ASHA", SUPPORT, ts, "+1")
         assert hear(other)["message"]["reactions"][0]["count"] == 1
         client.assistant_threads_setStatus(channel_id=SUPPORT, thread_ts=ts, status="is thinking…")
-        assert hear(other) == {"type": "status", "channel": SUPPORT, "thread_ts": ts, "text": "is thinking…"}
+        status = {"type": "status", "channel": SUPPORT, "thread_ts": ts, "text": "is thinking…"}
+        assert hear(other) == {**status, "session": "", "stoppable": False}
         client.chat_delete(channel=SUPPORT, ts=ts)
         assert hear(other) == {"type": "deleted", "channel": SUPPORT, "ts": ts}
 
@@ -101,10 +102,25 @@ def test_a_stream_is_seen_to_grow(slack: Driver, client: WebClient) -> None:
         at = {"channel": SUPPORT, "thread_ts": root, "recipient_user_id": "U0MIA", "recipient_team_id": "T0DEMO"}
         ts = client.chat_startStream(markdown_text="Hel", **at)["ts"]
         assert hear(page)["message"]["streaming"] is True and hear(page)["message"]["reply_count"] == 1
+        assert hear(page)["stoppable"] is True
         client.chat_appendStream(channel=SUPPORT, ts=ts, markdown_text="lo")
         assert hear(page)["message"]["text"] == "Hello"
         client.chat_stopStream(channel=SUPPORT, ts=ts)
         assert "streaming" not in hear(page)["message"]
+        assert hear(page)["stoppable"] is False
+
+
+def test_people_change_and_delete_their_own_messages_only(slack: Driver, client: WebClient) -> None:
+    mine, bots = slack.say("U0MIA", SUPPORT, "first"), client.chat_postMessage(channel=SUPPORT, text="bot")["ts"]
+    at = {"user": "U0MIA", "channel": SUPPORT}
+
+    assert ask(slack, "ui/api/edit", {**at, "ts": mine, "text": "second"}) == (200, {})
+    assert next(m for m in slack.messages(SUPPORT) if m["ts"] == mine)["edited"]["user"] == "U0MIA"
+    assert ask(slack, "ui/api/edit", {**at, "ts": mine, "text": " "})[0] == 400
+    assert ask(slack, "ui/api/edit", {**at, "ts": bots, "text": "mine now"})[0] == 400
+    assert ask(slack, "ui/api/delete", {**at, "user": "U0TOM", "ts": mine})[0] == 400
+    assert ask(slack, "ui/api/delete", {**at, "ts": mine}) == (200, {})
+    assert mine not in [m["ts"] for m in slack.messages(SUPPORT)]
 
 
 def test_people_say_and_react(slack: Driver) -> None:

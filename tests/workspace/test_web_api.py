@@ -278,7 +278,7 @@ def test_people_and_their_groups_are_listed(client: WebClient) -> None:
     assert client.users_info(user="U0INES")["user"]["is_admin"] is True
     assert client.users_info(user=ME)["user"]["is_bot"] is True
     assert refusal(lambda: client.users_info(user="U0NOBODY")) == "user_not_found"
-    assert len(client.users_list()["members"]) == 6
+    assert len(client.users_list()["members"]) == 7
     assert client.usergroups_users_list(usergroup="S0AGENTS")["users"] == ["U0ASHA", "U0TOM"]
     assert refusal(lambda: client.usergroups_users_list(usergroup="S0NONE")) == "no_such_subteam"
     assert {group["handle"] for group in client.usergroups_list()["usergroups"]} == {"agents", "admins"}
