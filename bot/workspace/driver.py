@@ -58,19 +58,27 @@ class Driver:
         return self._run(self._workspace.interactions.command(user, command, text, channel))
 
     def click(self, user: str, channel: str, ts: str, action_id: str, value: str | None = None) -> bool:
-        """Press a button of a message or private note; whether the bot acked. Raises Refused when there is none."""
-        return self._click(user, {"channel": channel, "ts": ts}, action_id, value)
+        """Press a button of a message or private note, or pick the option with this value; whether the bot acked.
 
-    def click_in_view(self, user: str, view_id: str, action_id: str, value: str | None = None) -> bool:
-        """The same in a modal or the App Home."""
-        return self._click(user, {"view_id": view_id}, action_id, value)
+        Raises Refused when there is none.
+        """
+        return self._click(user, {"channel": channel, "ts": ts}, action_id, value, None)
 
-    def _click(self, user: str, place: Json, action_id: str, value: str | None) -> bool:
+    def click_in_view(
+        self, user: str, view_id: str, action_id: str, value: str | None = None, values: Json | None = None
+    ) -> bool:
+        """The same in a modal or the App Home. `values`: what has been typed meanwhile, as in submit."""
+        return self._click(user, {"view_id": view_id}, action_id, value, values)
+
+    def _click(self, user: str, place: Json, action_id: str, value: str | None, values: Json | None) -> bool:
         action = {"action_id": action_id, "value": value}
-        return self._run(self._workspace.interactions.click(user, place, action))
+        return self._run(self._workspace.interactions.click(user, place, action, values))
 
     def submit(self, user: str, view_id: str, values: Json) -> Json:
-        """Send a form. {"errors": …} when the bot refuses it, {"view": …} when it shows another, else {}."""
+        """Send a form. {"errors": …} when the bot refuses it, {"view": …} when it shows another, else {}.
+
+        `values`: {block_id: {action_id: {"value": …}}}; an input that is not named keeps what stands in it.
+        """
         return self._run(self._workspace.interactions.submit(user, view_id, values))
 
     def close(self, user: str, view_id: str) -> None:

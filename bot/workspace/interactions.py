@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from bot.workspace import limits, seed
 from bot.workspace.courier import Courier, Events
 from bot.workspace.events import home_opened, shown, stopped
+from bot.workspace.inputs import HOLDS, carried, elements, merged, value_of
 from bot.workspace.records import Json
 from bot.workspace.refused import Refused
 from bot.workspace.views import Views
@@ -38,6 +39,7 @@ class Interactions:
     events: Events
     url: str
     responses: dict[str, ResponseUrl] = field(default_factory=dict)
+    picked: dict[tuple[str, str, str], Json] = field(default_factory=dict)  # (user, channel, ts) → state.values
 
     async def command(self, user: str, command: str, text: str, channel: str) -> Json | None:
         """The app's immediate response; None when there was none in time. Raises Refused invalid_command."""
@@ -67,18 +69,28 @@ class Interactions:
             self._speak(ResponseUrl(user=user, channel=channel, ts=None, thread_ts=None, at=0.0), answer)
         return answer
 
-    async def click(self, user: str, place: Json, action: Json) -> bool:
-        """A press on an element; False when the app did not ack. `place`: {channel, ts} or {view_id}. Raises Refused."""
+    async def click(self, user: str, place: Json, action: Json, values: Json | None = None) -> bool:
+        """A press on an element; False when the app did not ack. Raises Refused.
+
+        `place`: {channel, ts} or {view_id}; `values`: what stands in the inputs of a view meanwhile.
+        """
         payload = self._interaction("block_actions", user)
-        if place.get("view_id"):
-            view = self.views.find(user, place["view_id"])
+        view = self.views.find(user, place["view_id"]) if place.get("view_id") else None
+        blocks = view["blocks"] if view else self._clicked_message(user, place["channel"], place["ts"], payload)
+        act = {**pressed(blocks, action), "action_ts": self.world.next_ts()}
+        payload["actions"] = [act]
+        if view:
+            self.views.fill(view, merged(values or {}, value_of(act)))
             payload |= {"view": view, "container": {"type": "view", "view_id": view["id"]}}
-            blocks = view["blocks"]
         else:
-            blocks = self._clicked_message(user, place["channel"], place["ts"], payload)
-        payload["actions"] = [{**pressed(blocks, action), "action_ts": self.world.next_ts()}]
-        payload["state"] = {"values": {}}
+            payload["state"] = {"values": self._chosen(user, place["channel"], place["ts"], blocks, act)}
         return await self.courier.send("interactive", payload, again=False) is not None
+
+    def _chosen(self, user: str, channel: str, ts: str, blocks: list[Json], act: Json) -> Json:
+        """What this person has picked in the inputs of a message so far."""
+        key = (user, channel, ts)
+        self.picked[key] = carried(blocks, merged(self.picked.get(key, {}), value_of(act)))
+        return self.picked[key]
 
     def _clicked_message(self, user: str, channel: str, ts: str, payload: Json) -> list[Json]:
         place = self.world.channel(channel)
@@ -99,8 +111,8 @@ class Interactions:
         Raises Refused: not_found, operation_timeout, invalid_arguments (the app answered with a broken view).
         """
         view = self.views.find(user, view_id)
-        payload = self._interaction("view_submission", user)
-        payload |= {"view": {**view, "state": {"values": values}}, "response_urls": []}
+        self.views.fill(view, values)
+        payload = {**self._interaction("view_submission", user), "view": view, "response_urls": []}
         answer = await self.courier.send("interactive", payload, again=False)
         if answer is None:
             raise Refused("operation_timeout", text="The bot did not take the form in time. Try again.")
@@ -222,8 +234,8 @@ def pressed(blocks: list[Json], action: Json) -> Json:
     for block in blocks:
         if action.get("block_id") not in (None, block.get("block_id")):
             continue
-        for element in (*block.get("elements", []), block.get("accessory"), block.get("element")):
-            if isinstance(element, dict) and element.get("action_id") == action["action_id"]:
+        for element in elements(block):
+            if element.get("action_id") == action["action_id"]:
                 return _pressed(block, element, action.get("value"), action.get("selected"))
     raise Refused("invalid_action", text=f"Nothing here has the action_id {action['action_id']}.")
 
@@ -236,7 +248,20 @@ def _pressed(block: Json, element: Json, value: str | None, selected: object) ->
         sides = (element.get("positive_button") or {}, element.get("negative_button") or {})
         side = next((side for side in sides if side.get("value") == value), sides[0])
         return {**said, "text": side.get("text"), "value": side.get("value")}
-    if selected is not None:
-        return {**said, "selected_options" if isinstance(selected, list) else "selected_option": selected}
+    holds = HOLDS.get(element["type"], ("selected_option" if element["type"] == "overflow" else "value",))[0]
+    if holds.startswith("selected_option"):
+        return {**said, holds: _option(element, value) if selected is None else selected}
     chosen = value if value is not None else element.get("value")
-    return {**said, "value": chosen} if chosen is not None else said
+    return {**said, holds: chosen} if chosen is not None else said
+
+
+def _option(element: Json, value: str | None) -> object:
+    """The option with this value; of checkboxes a list, its values separated by commas."""
+    groups = element.get("option_groups") or [element]
+    options = [option for group in groups for option in group.get("options") or []]
+    if element["type"] in ("checkboxes", "multi_static_select"):
+        return [option for option in options if option.get("value") in (value or "").split(",")]
+    found = next((option for option in options if option.get("value") == value), None)
+    if found is None:
+        raise Refused("invalid_action", text=f"{element['action_id']} has no option {value}.")
+    return found

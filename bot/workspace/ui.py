@@ -148,7 +148,9 @@ class Ui:
             "action_id": _text(given, "action_id"),
             **{n: given.get(n) for n in ("block_id", "value", "selected")},
         }
-        return _acked(await self.interactions.click(user, place, action))
+        values = given.get("values")
+        known = values if isinstance(values, dict) else None
+        return _acked(await self.interactions.click(user, place, action, known))
 
     async def submit(self, user: str, given: Json) -> Json:
         return await self.interactions.submit(user, _text(given, "view_id"), given.get("values") or {})

@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass, field
 
 from bot.workspace import seed
+from bot.workspace.inputs import carried, merged
 from bot.workspace.records import HomeShown, Json, ModalShown
 from bot.workspace.refused import Refused
 from bot.workspace.world import World, new_id, with_block_ids
@@ -68,7 +69,7 @@ class Views:
         stack = self.open[user]
         if hash is not None and hash != stack[at]["hash"]:
             raise Refused("hash_conflict")
-        fresh = self._whole(view, root=stack[at]["root_view_id"])
+        fresh = self._whole(view, root=stack[at]["root_view_id"], before=stack[at]["state"]["values"])
         stack[at] = {**fresh, "id": stack[at]["id"], "previous_view_id": stack[at]["previous_view_id"]}
         self.world.tell(ModalShown(user=user, view=stack[-1]))
         return stack[at]
@@ -78,7 +79,7 @@ class Views:
         known = self.homes.get(self.world.user(user).id)
         if hash is not None and known is not None and hash != known["hash"]:
             raise Refused("hash_conflict")
-        whole = self._whole(view, root=None)
+        whole = self._whole(view, root=None, before=known["state"]["values"] if known else {})
         if known is not None:
             whole["id"] = whole["root_view_id"] = known["id"]
         self.homes[user] = whole
@@ -108,12 +109,17 @@ class Views:
         stack = self.open.get(user)
         return stack[-1] if stack else None
 
-    def _whole(self, view: Json, *, root: str | None) -> Json:
-        name = new_id("V")
+    def fill(self, view: Json, values: Json) -> None:
+        """What a person has typed and picked in this view by now."""
+        view["state"] = {"values": merged(view["state"]["values"], values)}
+
+    def _whole(self, view: Json, *, root: str | None, before: Json | None = None) -> Json:
+        """The view as Slack returns it. What was typed `before` stays where the same input is still there."""
+        name, blocks = new_id("V"), with_block_ids(view.get("blocks", []))
         return {
             "private_metadata": "", "callback_id": "", "external_id": "", "title": None, "submit": None, "close": None,
             "clear_on_close": False, "notify_on_close": False, **view, "id": name, "team_id": seed.TEAM,
-            "blocks": with_block_ids(view.get("blocks", [])), "state": {"values": {}},
+            "blocks": blocks, "state": {"values": carried(blocks, before or {})},
             "hash": f"{self.world.now():.0f}.{secrets.token_hex(4)}", "root_view_id": root or name,
             "previous_view_id": None, "app_id": self.world.app.id, "bot_id": self.world.app.bot_id,
         }  # fmt: skip
