@@ -1,7 +1,6 @@
 """A workspace for tests plays everybody but the bot: what people do and see, and what goes wrong."""
 
 import asyncio
-import copy
 import re
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -12,7 +11,7 @@ from bot.workspace import seed
 from bot.workspace.events import shown
 from bot.workspace.faults import Kind
 from bot.workspace.files import described
-from bot.workspace.records import Json, User
+from bot.workspace.records import Json, User, copied
 from bot.workspace.server import Workspace
 
 T = TypeVar("T")
@@ -135,6 +134,10 @@ class Driver:
         """The Web API calls so far: method, args, ok, error, at."""
         return self._copy(lambda: list(self._workspace.web_api.journal))
 
+    def calls(self, method: str) -> list[Json]:
+        """Those of one method."""
+        return self._copy(lambda: [call for call in self._workspace.web_api.journal if call["method"] == method])
+
     @property
     def connections(self) -> int:
         """How many Socket Mode connections are open and not silent."""
@@ -227,7 +230,11 @@ class Driver:
         return found
 
     def _copy(self, read: Callable[[], T]) -> T:
-        return self._now(lambda: copy.deepcopy(read()))
+        def act() -> T:
+            found: T = copied(read())
+            return found
+
+        return self._now(act)
 
     def _now(self, act: Callable[[], T]) -> T:
         async def acting() -> T:

@@ -1,12 +1,11 @@
 """What the app hears of a change: Slack's event objects. Pure."""
 
-import copy
 import re
 import time
 from collections.abc import Iterator
 
 from bot.workspace import seed
-from bot.workspace.records import App, Change, Changed, Deleted, Json, Posted, Reacted
+from bot.workspace.records import App, Change, Changed, Deleted, Json, Posted, Reacted, copied
 from bot.workspace.world import new_id
 
 PRIVATE = {
@@ -21,7 +20,7 @@ PRIVATE = {
 def shown(message: Json, *, with_metadata: bool = False) -> Json:
     """The message as the Web API and events show it."""
     hidden = PRIVATE - {"metadata"} if with_metadata else PRIVATE
-    return copy.deepcopy({name: value for name, value in message.items() if name not in hidden})
+    return {name: copied(value) for name, value in message.items() if name not in hidden}
 
 
 def events_of(change: Change, app: App) -> Iterator[Json]:

@@ -184,7 +184,8 @@ class Interactions:
     def _response_url(self, user: str, channel: str, ts: str | None, thread_ts: str | None) -> str:
         name = secrets.token_hex(16)
         now = self.world.now()
-        self.responses = {n: r for n, r in self.responses.items() if now - r.at <= RESPONSE_S}
+        while self.responses and now - next(iter(self.responses.values())).at > RESPONSE_S:
+            del self.responses[next(iter(self.responses))]
         self.responses[name] = ResponseUrl(user=user, channel=channel, ts=ts, thread_ts=thread_ts, at=now)
         return f"{self.url}respond/{name}"
 

@@ -7,6 +7,13 @@ Json = dict[str, Any]
 Role = Literal["customer", "agent", "admin", "bot"]
 
 
+def copied(value: Any) -> Any:
+    """A deep copy of what is JSON, several times faster than copy.deepcopy."""
+    if isinstance(value, dict):
+        return {name: copied(inner) for name, inner in value.items()}
+    return [copied(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
     """A member. The flags are those by which a bot tells full members from everybody else."""

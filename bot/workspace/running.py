@@ -1,7 +1,6 @@
 """A workspace for tests: a real server in a thread, and a driver that plays everybody but the bot."""
 
 import asyncio
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from contextlib import contextmanager
 
 from bot.workspace.driver import PATIENCE_S, Driver
 from bot.workspace.records import Json
-from bot.workspace.server import Workspace, create_app, make_server
+from bot.workspace.server import Workspace, create_app, listening, make_server
 
 __all__ = ["Driver", "running_workspace"]
 PING_EVERY_S = 0.2  # a client of slack_sdk that closes waits for the next frame, for up to three seconds
@@ -27,7 +26,7 @@ def running_workspace(
 
     `tiers`: every method is held to Slack's rate limits, not only the start of streams.
     """
-    with socket.create_server(("127.0.0.1", port)) as listener:
+    with listening("127.0.0.1", port) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         workspace = Workspace(url=url, event_url=event_url, ack_timeout_s=ack_timeout_s, manifest=manifest)
         workspace.web_api.tiers.enforced = tiers

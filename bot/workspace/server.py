@@ -165,6 +165,13 @@ def create_app(workspace: Workspace) -> Starlette:
     return Starlette(routes=routes, middleware=[hosts], lifespan=lifespan)
 
 
+def listening(host: str, port: int) -> socket.socket:
+    """A listener whose connections send at once: asyncio does not see to it on sockets that others made."""
+    listener = socket.create_server((host, port))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is accepted inherits it
+    return listener
+
+
 def make_server(app: Starlette, *, ping_every_s: float = 20.0) -> uvicorn.Server:
     """A server that can lose a response and that stops within a second."""
     return uvicorn.Server(
@@ -173,6 +180,7 @@ def make_server(app: Starlette, *, ping_every_s: float = 20.0) -> uvicorn.Server
             http=DroppingProtocol,
             ws="websockets-sansio",
             ws_ping_interval=ping_every_s,
+            ws_per_message_deflate=False,
             lifespan="on",
             log_level="warning",
             timeout_graceful_shutdown=1,
@@ -183,7 +191,7 @@ def make_server(app: Starlette, *, ping_every_s: float = 20.0) -> uvicorn.Server
 def serve(host: str, port: int, *, save_to: Path | None) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises ConfigurationError: the port is taken, the saved file is foreign."""
     try:
-        listener = socket.create_server((host, port))
+        listener = listening(host, port)
     except OSError as error:
         raise ConfigurationError(f"port {port} on {host}: {error.strerror}. Next: choose another --port.") from None
     with listener:

@@ -45,6 +45,8 @@ class Ui:
 
     def hear(self, change: Change) -> None:
         """Push a change to the pages of those who may see it."""
+        if not self.lines:
+            return
         push, seen_by = self._push(change)
         for line, user in self.lines.items():
             if seen_by is None or user in seen_by:

@@ -12,7 +12,7 @@ from bot.workspace.records import HomeShown, Json, ModalShown
 from bot.workspace.refused import Refused
 from bot.workspace.world import World, new_id, with_block_ids
 
-TRIGGER_S = 3.0
+TRIGGER_S, KEPT_TRIGGERS = 3.0, 2_000
 DEEPEST = 3
 
 
@@ -26,7 +26,8 @@ class Views:
     def trigger(self, user: str) -> str:
         """A trigger id that lets the app open one modal for this user, now."""
         name = f"{secrets.randbelow(10**12)}.{secrets.randbelow(10**12)}.{secrets.token_hex(16)}"
-        self.triggers = {t: (u, at) for t, (u, at) in self.triggers.items() if self.world.now() - at < 600}
+        while len(self.triggers) >= KEPT_TRIGGERS:
+            del self.triggers[next(iter(self.triggers))]
         self.triggers[name] = (user, self.world.now())
         return name
 
@@ -36,7 +37,6 @@ class Views:
         user, at = self.triggers[trigger]
         if self.world.now() - at > TRIGGER_S:
             raise Refused("expired_trigger_id")
-        del self.triggers[trigger]
         self.triggers[trigger] = (user, at - 600)  # a second use reads as expired
         return user
 

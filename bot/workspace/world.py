@@ -4,7 +4,6 @@ Promise: everything that happens is told to the listeners, in order. One thread 
 codes; knows no transport and no limits of size.
 """
 
-import copy
 import itertools
 import secrets
 import uuid
@@ -173,7 +172,7 @@ class World:
         return self.messages[place.id].get(root, found)
 
     def _count(self, place: Channel, parent: Json, reply: Json) -> None:
-        previous = copy.deepcopy(parent)
+        previous = dict(parent)
         users = list(dict.fromkeys([*parent.get("reply_users", []), reply["user"]]))
         parent |= {
             "thread_ts": parent["ts"],
@@ -187,7 +186,7 @@ class World:
     def edit(self, channel: str, ts: str, content: Json, *, by: str | None, heard: bool = True) -> Json:
         """The message with this content in place of the old; `by` marks it as edited by that user."""
         message = self.message(channel, ts)
-        previous = copy.deepcopy(message)
+        previous = dict(message)
         message |= content
         for name in [name for name, value in content.items() if value is None]:
             del message[name]
@@ -218,7 +217,7 @@ class World:
         self.tell(Deleted(channel=place, message=message))
         parent = self.messages[channel].get(message.get("thread_ts", ""))
         if parent is not None:
-            previous = copy.deepcopy(parent)
+            previous = dict(parent)
             self._recount(channel, parent)
             self.tell(Changed(channel=place, message=parent, previous=previous))
 

@@ -1,14 +1,10 @@
 """Lines that die in silence, events that never come, limits on how often, and what can be read back afterwards."""
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
-from slack_sdk.socket_mode import SocketModeClient
-from slack_sdk.socket_mode.builtin import SocketModeClient as BuiltinClient
-from slack_sdk.socket_mode.response import SocketModeResponse
 from websockets.sync.client import ClientConnection
 
 from bot.workspace.running import Driver, running_workspace
@@ -70,27 +66,6 @@ def test_a_silent_line_answers_no_ping_and_works_again_when_it_is_healed(slack: 
     assert pong.wait(2)
     ts = slack.say("U0MIA", SUPPORT, "hello again")
     assert hear(line)["payload"]["event"]["ts"] == ts
-
-
-def test_slacks_own_client_notices_a_silent_line_and_opens_another(slack: Driver, client: WebClient) -> None:
-    heard: list[str] = []
-    sdk = BuiltinClient(app_token=slack.app_token, web_client=client, ping_interval=0.2)
-
-    def listen(client: SocketModeClient, request: object) -> None:
-        client.send_socket_mode_response(SocketModeResponse(envelope_id=request.envelope_id))  # type: ignore[attr-defined]
-        heard.append(request.payload["event"]["text"])  # type: ignore[attr-defined]
-
-    sdk.socket_mode_request_listeners.append(listen)  # type: ignore[arg-type]
-    sdk.connect()
-    slack.wait_for(lambda: slack.connections == 1)
-    time.sleep(0.5)  # until it has had its first pong: before that it never notices
-    slack.silence(True)
-    slack.say("U0MIA", SUPPORT, "into the void")
-
-    slack.wait_for(lambda: "into the void" in heard, timeout=8)
-
-    slack.silence(False)
-    sdk.close()
 
 
 # An outage
