@@ -1,9 +1,10 @@
 """The Bolt app: what Slack may call, and nothing that takes time.
 
 Every event is stored by the intake, which answers it; listeners are left for commands, buttons, forms and the App
-Home. Each acks first and then does a few short calls, so that Bolt's five threads are never starved.
+Home. Each acks first and then does a few short calls.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,19 +19,22 @@ from bot.delivery import Delivery
 from bot.home import home
 from bot.intake import Intake
 from bot.models import Models
+from bot.people import BACK_ACTION, RESOLVE_ACTION, TAKE_ACTION, People
+from bot.queue_notes import QueueNotes
 from bot.reactions import CORRECT_ACTION, Reactions
 from bot.replies import private
 from bot.report_card import APPROVE_ACTION, approved
 from bot.roles import Roles
 from bot.run_watch import RunWatch
 from bot.shadow import Shadow
-from bot.slack import Me
+from bot.slack import Me, PacedClient
 from bot.workers import Workers
 from storage.errors import EvenkeelError
 from storage.ledger import Ledger
 from storage.settings import Settings
 
 log = structlog.get_logger()
+LISTENERS = 32  # Bolt's own five would let five slow listeners delay the sixth's ack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,7 @@ class Bot:
     bolt: App
     workers: Workers
     asking: Asking
+    people: People
     reactions: Reactions
     shadow: Shadow
     watch: RunWatch
@@ -51,7 +56,7 @@ class Bot:
         self.models.close()
 
 
-def build_bot(settings: Settings, ledger: Ledger, client: WebClient, me: Me) -> Bot:
+def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -> Bot:
     """The parts, wired. Nothing runs yet."""
     roles = Roles(client, me, admins=settings.admins, agents=settings.agents)
     models = Models(settings.engine_url, settings.engine_key.get_secret_value(), max_new_tokens=settings.max_new_tokens)
@@ -61,24 +66,38 @@ def build_bot(settings: Settings, ledger: Ledger, client: WebClient, me: Me) -> 
     reactions = Reactions(settings=settings, ledger=ledger, client=client, roles=roles)
     shadow = Shadow(ledger=ledger, models=models, deadline_s=settings.answer_deadline_s)
     watch = RunWatch(settings=settings, ledger=ledger, client=client)
+    people = People(settings=settings, ledger=ledger, client=client, delivery=delivery, roles=roles, wake=workers.wake)
+    intake = Intake(settings, ledger, me, workers.wake)
     for number in range(settings.answer_workers):
         workers.add(f"questions-{number}", asking.step)
     workers.add("ratings", reactions.step)
+    workers.add("people", people.step)
+    workers.add("queue", QueueNotes(ledger=ledger, delivery=delivery, open=asking.open).step, pause_s=0.5)
+    workers.add("spool", intake.spool.step, pause_s=0.5)
     workers.add("shadow", shadow.step)
     workers.add("runs", watch.step, pause_s=1.0)
     workers.add("leases", asking.extend_leases, pause_s=asking.lease_s / 4)
-    bolt = build_app(settings, ledger, client, me, roles=roles, workers=workers)
+    bolt = build_app(settings, ledger, client, roles=roles, intake=intake)
+    add_people(bolt, people, client)
     return Bot(
-        bolt=bolt, workers=workers, asking=asking, reactions=reactions, shadow=shadow, watch=watch, models=models
+        bolt=bolt,
+        workers=workers,
+        asking=asking,
+        people=people,
+        reactions=reactions,
+        shadow=shadow,
+        watch=watch,
+        models=models,
     )
 
 
-def build_app(settings: Settings, ledger: Ledger, client: WebClient, me: Me, *, roles: Roles, workers: Workers) -> App:
+def build_app(settings: Settings, ledger: Ledger, client: WebClient, *, roles: Roles, intake: Intake) -> App:
     """The Bolt app with the intake in front and the listeners behind."""
     app = App(
         client=client,
         signing_secret=settings.slack_signing_secret.get_secret_value() or None,
-        before_authorize=Intake(ledger, me, workers.wake),
+        before_authorize=intake,
+        listener_executor=ThreadPoolExecutor(LISTENERS, thread_name_prefix="listener"),
     )
     add_commands(app, Commands(settings=settings, ledger=ledger, roles=roles), client)
     add_corrections(app, Corrections(settings=settings, ledger=ledger, client=client, roles=roles))
@@ -146,3 +165,17 @@ def add_corrections(app: App, corrections: Corrections) -> None:
         corrections.keep(body)  # before the ack: what could not be kept must not look kept
         ack()
         corrections.thank(body)
+
+
+def add_people(app: App, people: People, client: WebClient) -> None:
+    """The buttons under a call for a person."""
+
+    def on_press(ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
+        ack()
+        user, channel = body["user"]["id"], body["container"]["channel_id"]
+        thread_ts = body["container"].get("thread_ts")
+        said = people.press(user, action["action_id"], action.get("value") or "")
+        private(client, channel, user, said, thread_ts=thread_ts)
+
+    for name in (TAKE_ACTION, RESOLVE_ACTION, BACK_ACTION):
+        app.action(name)(on_press)

@@ -11,11 +11,13 @@ from datetime import timedelta
 
 import structlog
 
-from bot.answer_view import PLACEHOLDER, Part, apology, note, parts_of, preview
+from bot.answer_view import STOPPED, Part, apology, parts_of
 from bot.delivery import Delivery, NotHere, NotNow
 from bot.models import UNREACHABLE, Models
+from bot.preview import Preview
 from bot.question import LONGEST_QUESTION, fault_of, language_of, plain
 from bot.slack import Me
+from bot.speaking import spoken
 from storage.errors import LostLease
 from storage.ledger import Ledger
 from storage.messages import conversation
@@ -26,6 +28,7 @@ log = structlog.get_logger()
 LEASE_S = 15.0
 MAX_ATTEMPTS = 5
 TURNS = 6
+DELETION = "deletion"  # who stopped an answer whose question was deleted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,27 +43,20 @@ class Asking:
     wake: Callable[[], None]  # something ended: the shadow and the next question of the thread need not wait
     retry_s: float = 2.0
     lease_s: float = LEASE_S
-    _busy: set[tuple[str, str]] = field(default_factory=set)
     _held: dict[int, InboxItem] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def step(self) -> bool:
-        """Work on the oldest open question; False when there is none."""
+        """Work on the oldest open question whose thread nobody works on; False when there is none."""
+        item = self.ledger.inbox.claim(owner_kinds=("question",), lease_s=self.lease_s)
+        if item is None:
+            return False
         with self._lock:
-            item = self.ledger.inbox.claim(owner_kinds=("question",), lease_s=self.lease_s)
-            if item is None:
-                return False
-            thread = (item.channel, item.payload["thread_ts"])
-            if thread in self._busy:  # its context is still being written
-                self.ledger.inbox.put_back(item, delay_s=0.5, reason="an earlier question of the thread", counts=False)
-                return True
-            self._busy.add(thread)
             self._held[item.inbox_id] = item
         try:
             self.settle(item)
         finally:
             with self._lock:
-                self._busy.discard(thread)
                 self._held.pop(item.inbox_id, None)
         self.wake()
         return True
@@ -93,13 +89,9 @@ class Asking:
     def answer(self, item: InboxItem) -> None:
         """The steps in order. Raises NotNow, NotHere, LostLease; a second call goes on where the first one stopped."""
         exchange = self.open(item)
-        placeholder, _ = self.delivery.post(exchange.exchange_id, 0, exchange.question, note(PLACEHOLDER))
         tuned = exchange.tuned
         if tuned is None:
-            live = self.delivery.live(
-                placeholder, preview, still_ours=lambda: self.ledger.inbox.extend(item, self.lease_s)
-            )
-            tuned = self.generate(item, exchange.question, live)
+            tuned = self.generate(item, exchange)
             if tuned.reason.startswith(UNREACHABLE) and item.attempts < MAX_ATTEMPTS:
                 delay = self.retry_s * 2 ** (item.attempts - 1)
                 self.ledger.inbox.put_back(item, delay_s=delay, reason=tuned.reason)
@@ -131,12 +123,29 @@ class Asking:
         assert exchange is not None
         return exchange
 
-    def generate(self, item: InboxItem, question: Question, live: Callable[[str], None]) -> Answer:
-        """The tuned answer, or the reason why there is none. An impossible question reaches no model."""
+    def generate(self, item: InboxItem, exchange: Exchange) -> Answer:
+        """The tuned answer, shown while it grows, or the reason why there is none. An impossible question reaches no model."""
         fault = fault_of(plain(item.payload["text"], self.me.user), files=item.payload["files"])
         if fault is not None:
             return Answer(role="tuned", status="skipped", reason=fault)
-        return self.models.ask("tuned", question.messages, deadline_s=self._time_left(item), on_text=live)
+        if by := self.ledger.inbox.stopped_by(item.inbox_id):
+            return Answer(role="tuned", status="skipped", reason=f"{STOPPED} by {by}")
+        question, deadline_s = exchange.question, self._time_left(item)
+        preview = Preview(
+            delivery=self.delivery,
+            exchange=exchange,
+            domains=self.settings.link_domains,
+            direct=item.payload.get("direct", False),
+            still_ours=lambda: self.ledger.inbox.extend(item, self.lease_s),
+        )
+        answer = spoken(
+            lambda hear: self.models.ask("tuned", question.messages, deadline_s=deadline_s, on_text=hear),
+            begin=preview.begin,
+            show=preview.show,
+            stopped_by=lambda: self.ledger.inbox.stopped_by(item.inbox_id),
+        )
+        preview.end()
+        return answer
 
     def _time_left(self, item: InboxItem) -> float:
         """The deadline counts from the moment of acceptance, but a question that waited still gets half of it."""
@@ -145,14 +154,20 @@ class Asking:
         return max(whole - age, whole / 2)
 
     def deliver(self, item: InboxItem, exchange: Exchange, tuned: Answer) -> None:
-        """Show the final word and finish the item."""
+        """Show the final word and finish the item; nothing is shown under a question that was deleted."""
+        if tuned.reason != f"{STOPPED} by {DELETION}":
+            self.delivery.finish(exchange.exchange_id, exchange.question, self._final(exchange, tuned))
+        with self.ledger.connections.write():
+            self.ledger.exchanges.close(exchange.exchange_id, "answered" if tuned.status == "ok" else "failed")
+            self.ledger.inbox.finish(item, note=tuned.status)
+        log.info("answered", exchange_id=exchange.exchange_id, status=tuned.status, latency_s=tuned.latency_s)
+
+    def _final(self, exchange: Exchange, tuned: Answer) -> tuple[Part, ...]:
+        language, domains = exchange.question.language, self.settings.link_domains
         parts: tuple[Part, ...] = ()
         if tuned.status == "ok":
-            parts = parts_of(tuned, self._version(tuned))
-        self.delivery.finish(exchange.exchange_id, exchange.question, parts or (apology(tuned),))
-        self.ledger.exchanges.close(exchange.exchange_id, "answered" if tuned.status == "ok" else "failed")
-        self.ledger.inbox.finish(item, note=tuned.status)
-        log.info("answered", exchange_id=exchange.exchange_id, status=tuned.status, latency_s=tuned.latency_s)
+            parts = parts_of(tuned, self._version(tuned), language=language, domains=domains)
+        return parts or (apology(tuned, language, domains),)
 
     def _version(self, answer: Answer) -> int | None:
         """What people call the adapter that spoke."""
@@ -167,7 +182,7 @@ class Asking:
         failed = Answer(role="tuned", status="failed", reason=f"something broke on my side ({reason})")
         self.ledger.exchanges.record(exchange.exchange_id, failed)
         try:
-            self.delivery.finish(exchange.exchange_id, exchange.question, (apology(failed),))
+            self.delivery.finish(exchange.exchange_id, exchange.question, self._final(exchange, failed))
         except (NotNow, NotHere) as error:
             reason = f"{reason}; and the note could not be shown: {error}"
         self._give_up(item, reason)

@@ -1,26 +1,25 @@
 """Putting an answer into Slack exactly once.
 
-Promise: a message is posted at most once (a row says so before, metadata says so after a crash or a lost response),
-and everything else is `chat.update`, which may be repeated for ever. Knows messages; knows no model.
+Promise: a message is begun at most once (a row says so before; metadata, or for a stream its place in the thread, says so
+after a crash or a lost response), and everything else is `chat.update`, which may be repeated for ever.
+Knows messages; knows no model.
 """
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import structlog
-from slack_sdk import WebClient
 
 from bot.answer_view import Part
-from bot.slack import SLACK_ERRORS, Me, Trouble, persist, trouble_of
+from bot.slack import SLACK_ERRORS, Me, PacedClient, Trouble, persist, trouble_of
 from storage.ledger import Ledger
 from storage.records import PostedMessage, Question
 
 log = structlog.get_logger()
 EVENT_TYPE = "evenkeel_answer"
-PREVIEW_EVERY_S = 1.2
 
 
 class NotNow(Exception):
@@ -37,24 +36,35 @@ class NotHere(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    client: WebClient
+    client: PacedClient
     ledger: Ledger
     me: Me
+
+    def begun(self, exchange_id: int, number: int, question: Question) -> PostedMessage | None:
+        """The message of part `number` if Slack has it, also when nobody told us. Raises NotNow, NotHere."""
+        known = {m.part: m for m in self.ledger.exchanges.messages(exchange_id)}.get(number)
+        if known is None or known.ts is not None:
+            return known
+        ts = self._find(known, question)
+        if ts is None:
+            return None
+        self.ledger.exchanges.message_posted(known.message_id, ts)
+        return self._row(exchange_id, number)
 
     def post(self, exchange_id: int, number: int, question: Question, part: Part) -> tuple[PostedMessage, bool]:
         """The message of part `number`, posted if Slack does not have it yet; True if it shows `part` now.
 
         Raises NotNow, NotHere.
         """
-        known = {m.part for m in self.ledger.exchanges.messages(exchange_id)}
-        message = self.ledger.exchanges.intend_message(
+        message, new = self.ledger.exchanges.intend_message(
             exchange_id, number, team=question.team, channel=question.channel
         )
         if message.ts is not None:
             return message, False
-        ts = self._find(message, question) if number in known else None
+        ts = None if new else self._find(message, question)
         fresh = ts is None
         if ts is None:
+            self.ledger.exchanges.repost(message.message_id)
             ts = self._post_once(message, question, part)
         self.ledger.exchanges.message_posted(message.message_id, ts)
         return self._row(exchange_id, number), fresh
@@ -80,16 +90,53 @@ class Delivery:
                 return ts
             raise _door(trouble) from None
 
+    def stream(self, exchange_id: int, question: Question, text: str) -> PostedMessage | None:
+        """Begin the first message as a native stream that says `text`; None where Slack does not take one.
+
+        Raises NotNow when it is unclear whether it began.
+        """
+        message, new = self.ledger.exchanges.intend_message(
+            exchange_id, 0, team=question.team, channel=question.channel, kind="stream"
+        )
+        if not new:
+            return None
+        try:
+            reply = self.client.chat_startStream(
+                channel=question.channel,
+                thread_ts=question.thread_ts,
+                recipient_user_id=question.asker,
+                recipient_team_id=question.team,
+                markdown_text=text,
+            )
+            ts = str(reply["ts"])
+        except SLACK_ERRORS as error:
+            trouble = trouble_of(error)
+            log.info("stream_refused", exchange_id=exchange_id, kind=trouble.kind, code=trouble.code)
+            found = self._find(message, question) if trouble.kind == "unsure" else None
+            if found is None:
+                return None  # the row stays: `post` looks once more, then posts
+            ts = found
+        self.ledger.exchanges.message_posted(message.message_id, ts)
+        return self._row(exchange_id, 0)
+
     def _find(self, message: PostedMessage, question: Question) -> str | None:
-        """The ts of a message that may have been posted although nobody told us."""
+        """The ts of a message that may have been begun although nobody told us."""
         try:
             for found in self._thread(question):
+                if message.kind == "stream" and self._is_lost_stream(found, question):
+                    return str(found["ts"])
                 mark = found.get("metadata") or {}
                 if mark.get("event_type") == EVENT_TYPE and mark.get("event_payload") == _mark(message, question):
                     return str(found["ts"])
         except SLACK_ERRORS as error:
             raise _door(trouble_of(error)) from None
         return None
+
+    def _is_lost_stream(self, found: dict[str, Any], question: Question) -> bool:
+        """A stream cannot be marked when it begins; it is the one message of ours after the question without a mark."""
+        after = float(found["ts"]) > float(question.ts)
+        known = self.ledger.exchanges.is_known(question.team, question.channel, found["ts"])
+        return after and not found.get("metadata") and not known and found.get("user") == self.me.user
 
     def _thread(self, question: Question) -> Iterator[dict[str, Any]]:
         cursor = ""
@@ -112,12 +159,23 @@ class Delivery:
 
     def show(self, message: PostedMessage, part: Part) -> None:
         """Make the message show `part`; safe to repeat. Raises NotNow, NotHere."""
+        if message.kind == "stream":
+            self.end_stream(message)
         try:
-            persist(lambda: self._update(message, part))
+            persist(lambda: self.update(message, part))
         except SLACK_ERRORS as error:
-            raise _door(trouble_of(error)) from None
+            trouble = trouble_of(error)
+            if trouble.code == "streaming_state_conflict":  # its end was not heard: the stream dies by itself
+                raise NotNow(Trouble(kind="unsure", code=trouble.code, retry_after_s=10.0)) from None
+            raise _door(trouble) from None
 
-    def _update(self, message: PostedMessage, part: Part) -> None:
+    def end_stream(self, message: PostedMessage) -> None:
+        """Let a stream become an ordinary message, where it still is one."""
+        with suppress(*SLACK_ERRORS):
+            self.client.chat_stopStream(channel=message.channel, ts=str(message.ts))
+
+    def update(self, message: PostedMessage, part: Part) -> None:
+        """One try. Raises Slack's errors."""
         self.client.chat_update(
             channel=message.channel,
             ts=str(message.ts),
@@ -137,27 +195,16 @@ class Delivery:
                 self.show(message, part)
             self.ledger.exchanges.message_final(message.message_id)
 
-    def live(
-        self, message: PostedMessage, view: Callable[[str], Part], *, still_ours: Callable[[], None]
-    ) -> Callable[[str], None]:
-        """Shows a growing text at most every 1.2 s. A preview that fails is skipped: the final word will come.
-
-        `still_ours` raises when another worker has taken over: a late preview must not cover its final word.
-        """
-        next_at = 0.0
-
-        def on_text(text: str) -> None:
-            nonlocal next_at
-            if time.monotonic() < next_at:
-                return
-            still_ours()
+    def remove(self, exchange_id: int) -> None:
+        """Take our messages of this exchange out of Slack. Raises NotNow."""
+        for message in self.ledger.exchanges.messages(exchange_id):
+            if message.ts is None:
+                continue
             try:
-                self._update(message, view(text))
-                next_at = time.monotonic() + PREVIEW_EVERY_S
+                persist(partial(self.client.chat_delete, channel=message.channel, ts=message.ts))
             except SLACK_ERRORS as error:
-                next_at = time.monotonic() + max(10 * PREVIEW_EVERY_S, trouble_of(error).retry_after_s)
-
-        return on_text
+                if trouble_of(error).kind != "refused":  # refused: it is gone already
+                    raise NotNow(trouble_of(error)) from None
 
     def _row(self, exchange_id: int, number: int) -> PostedMessage:
         return next(m for m in self.ledger.exchanges.messages(exchange_id) if m.part == number)

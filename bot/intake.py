@@ -1,14 +1,15 @@
 """What happens before the ack: an event that matters is stored, the rest is answered and forgotten.
 
-Promise: an event is acked only after its row is on disk; if it cannot be stored, this raises, nothing is acked and
-Slack delivers again. A message is one question however often and in however many shapes it arrives.
-`sort` decides and is pure; `Intake` acts.
+Promise: an event is acked only after it is on disk, in the ledger or, while that is locked, in the spool; if neither
+takes it, this raises, nothing is acked and Slack delivers again. A message is one question however often and in
+however many shapes it arrives. `sort` decides and is pure; `Intake` acts.
 """
 
 import re
+import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import structlog
 from slack_bolt import BoltRequest, BoltResponse
@@ -16,13 +17,20 @@ from slack_bolt.middleware import Middleware
 
 from bot.question import meant_for_another, mentions
 from bot.slack import Me
+from bot.spool import Spool
+from storage.database import is_locked
+from storage.errors import Busy
 from storage.ledger import Ledger
+from storage.settings import Settings
 
 log = structlog.get_logger()
 FEEDBACK_ACTION = "evenkeel_feedback"
+PERSON_ACTION = "evenkeel_person"
+STOP_ACTION = "evenkeel_stop"
 TS = re.compile(r"\d{1,12}\.\d{1,9}")
 READABLE_SUBTYPES = (None, "file_share", "thread_broadcast")
-Asked = Callable[[str, str], bool]  # (channel, thread_ts) → whether the bot was asked in this thread
+LOCK_PATIENCE_S = 0.15
+MINUTE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +44,28 @@ class Arrival:
     payload: dict[str, Any]
 
 
+class Known(Protocol):
+    """What the intake must know of a thread to tell who is spoken to."""
+
+    def askers(self, channel: str, thread_ts: str) -> frozenset[str]:
+        """Who asked the bot something there."""
+        ...
+
+    def bot_speaks(self, channel: str, thread_ts: str) -> bool:
+        """False once a person was asked for or has taken over."""
+        ...
+
+    def asked(self, channel: str, ts: str) -> bool:
+        """Whether the message with this ts was taken in as a question."""
+        ...
+
+
 class Intake(Middleware):
     """Bolt's first middleware. Its return value is the ack, so the commit comes before it."""
 
-    def __init__(self, ledger: Ledger, me: Me, wake: Callable[[], None]) -> None:
-        self._ledger, self._me, self._wake = ledger, me, wake
+    def __init__(self, settings: Settings, ledger: Ledger, me: Me, wake: Callable[[], None]) -> None:
+        self._settings, self._ledger, self._me, self._wake = settings, ledger, me, wake
+        self.spool = Spool(folder=ledger.path.parent / "spool", take_in=self.take_in)
 
     def process(self, *, req: BoltRequest, resp: BoltResponse, next: Callable[[], BoltResponse]) -> BoltResponse:
         return self.receive(req.body, next)
@@ -49,51 +74,98 @@ class Intake(Middleware):
         """Store what matters, then say 200; hand on what a listener must answer."""
         if not _is_ours_to_store(body):
             return next()
-        arrival = sort(body, self._me, self._asked)
-        if arrival is not None:
-            new = self._ledger.inbox.accept(
-                event_id=arrival.event_id,
-                kind=arrival.kind,
-                team=self._me.team,
-                channel=arrival.channel,
-                ts=arrival.ts,
-                payload=arrival.payload,
-            )
-            log.info("accepted", kind=arrival.kind, event_id=arrival.event_id, new=new)
-            self._wake()
+        try:
+            self.take_in(body)
+        except Busy:
+            self.spool.keep(body)
         return BoltResponse(status=200, body="")
 
-    def _asked(self, channel: str, thread_ts: str) -> bool:
-        team = self._me.team
-        return self._ledger.exchanges.has_thread(team, channel, thread_ts) or self._ledger.inbox.holds_question(
-            team, channel, thread_ts
+    def take_in(self, body: dict[str, Any]) -> None:
+        """Store the event if it matters. Raises Busy when the ledger stays locked for longer than an ack can wait."""
+        try:
+            with self._ledger.connections.patience(LOCK_PATIENCE_S):
+                self._store(body)
+        except sqlite3.OperationalError as error:
+            if not is_locked(error):
+                raise
+            raise Busy(str(error)) from None
+
+    def _store(self, body: dict[str, Any]) -> None:
+        arrival = sort(body, self._me, self)
+        if arrival is None:
+            return
+        arrival = self._within_limits(arrival)
+        new = self._ledger.inbox.accept(
+            event_id=arrival.event_id,
+            kind=arrival.kind,
+            team=self._me.team,
+            channel=arrival.channel,
+            ts=arrival.ts,
+            payload=arrival.payload,
         )
+        log.info("accepted", kind=arrival.kind, event_id=arrival.event_id, new=new)
+        self._wake()
+
+    def _within_limits(self, arrival: Arrival) -> Arrival:
+        """The arrival, as `excess` if its person or its channel asked too much in the last minute."""
+        if arrival.kind != "question" or self.asked(arrival.channel, arrival.ts):
+            return arrival
+        user = arrival.payload["user"]
+        by_user, in_channel = self._ledger.inbox.asked_lately(seconds=MINUTE_S, user=user, channel=arrival.channel)
+        limit = None
+        if by_user >= self._settings.user_questions_per_minute:
+            limit = "user"
+        elif in_channel >= self._settings.channel_questions_per_minute:
+            limit = "channel"
+        if limit is None:
+            return arrival
+        return replace(arrival, kind="excess", payload={**arrival.payload, "limit": limit})
+
+    # What `sort` asks
+
+    def askers(self, channel: str, thread_ts: str) -> frozenset[str]:
+        return self._ledger.exchanges.askers(self._me.team, channel, thread_ts)
+
+    def bot_speaks(self, channel: str, thread_ts: str) -> bool:
+        return self._ledger.threads.get(self._me.team, channel, thread_ts).bot_speaks
+
+    def asked(self, channel: str, ts: str) -> bool:
+        return self._ledger.inbox.holds(self._me.team, channel, ts)
 
 
 def _is_ours_to_store(body: dict[str, Any]) -> bool:
-    """Events (but the App Home, which is drawn at once) and clicks on 👍 👎. Commands and forms go on to listeners."""
-    if body.get("type") == "event_callback":
+    """Events (but the App Home, which is drawn at once) and the clicks that must not be lost. Commands, forms and other
+    buttons go on to listeners.
+    """
+    if body.get("type") in ("event_callback", "app_rate_limited"):
         event = body.get("event")
         return not (isinstance(event, dict) and event.get("type") == "app_home_opened")
-    return _feedback(body) is not None
+    return _press(body) is not None
 
 
-def sort(body: dict[str, Any], me: Me, asked: Asked) -> Arrival | None:
-    """The row to keep, or None for what is not for us: own messages, bots, edits, other teams, odd shapes."""
-    click = _feedback(body)
+def sort(body: dict[str, Any], me: Me, known: Known) -> Arrival | None:
+    """The row to keep, or None for what is not for us: own messages, bots, most edits, other teams, odd shapes."""
+    click = _press(body)
     if click is not None:
         return _clicked(body, click)
     event, event_id = body.get("event"), body.get("event_id")
     if not isinstance(event, dict) or not isinstance(event_id, str) or not event_id or not _for_team(body, me.team):
         return None
-    if event.get("type") in ("app_mention", "message"):
-        return _message(event, event_id, me, asked)
-    if event.get("type") in ("reaction_added", "reaction_removed"):
-        return _reaction(event, event_id, me)
+    match event.get("type"):
+        case "message" if event.get("subtype") == "message_changed":
+            return _edited(event, event_id, me, known)
+        case "message" if event.get("subtype") == "message_deleted":
+            return _deleted(event, event_id, known)
+        case "app_mention" | "message":
+            return _message(event, event_id, me, known)
+        case "reaction_added" | "reaction_removed":
+            return _reaction(event, event_id, me)
+        case "agent_session_stopped":
+            return _session_stopped(event, event_id)
     return None
 
 
-def _message(event: dict[str, Any], event_id: str, me: Me, asked: Asked) -> Arrival | None:
+def _message(event: dict[str, Any], event_id: str, me: Me, known: Known) -> Arrival | None:
     user, channel, ts, text = (_text(event, name) for name in ("user", "channel", "ts", "text"))
     if event.get("subtype") not in READABLE_SUBTYPES or event.get("bot_id") or "edited" in event:
         return None
@@ -102,18 +174,62 @@ def _message(event: dict[str, Any], event_id: str, me: Me, asked: Asked) -> Arri
     thread_ts = _text(event, "thread_ts")
     thread_ts = thread_ts if TS.fullmatch(thread_ts) else ts
     direct = event.get("channel_type") == "im" or channel.startswith("D")
-    named = event["type"] == "app_mention" or mentions(text, me.user)
-    follows = thread_ts != ts and not meant_for_another(text, me.user) and asked(channel, thread_ts)
-    if not (direct or named or follows):
-        return None
     files = event.get("files")
     payload = {
         "user": user,
         "text": text,
         "thread_ts": thread_ts,
         "files": len(files) if isinstance(files, list) else 0,
+        "direct": direct,
     }
-    return Arrival(event_id=event_id, kind="question", channel=channel, ts=ts, payload=payload)
+    kind = _kind(event, payload, me, known, channel)
+    return Arrival(event_id=event_id, kind=kind, channel=channel, ts=ts, payload=payload) if kind else None
+
+
+def _kind(event: dict[str, Any], payload: dict[str, Any], me: Me, known: Known, channel: str) -> str | None:
+    """question: the bot is spoken to. remark: somebody else writes in a thread of the bot's, perhaps to take over."""
+    text, thread_ts = payload["text"], payload["thread_ts"]
+    if event["type"] == "app_mention" or mentions(text, me.user):
+        return "question"
+    follows = thread_ts != event["ts"]
+    if not follows:
+        return "question" if payload["direct"] else None
+    askers = known.askers(channel, thread_ts)
+    if not askers and not payload["direct"]:
+        return None
+    if payload["user"] in askers or payload["direct"]:
+        wanted = known.bot_speaks(channel, thread_ts) and not meant_for_another(text, me.user)
+        return "question" if wanted else None
+    return "remark"
+
+
+def _edited(event: dict[str, Any], event_id: str, me: Me, known: Known) -> Arrival | None:
+    """An edit is no question, but where it is the edit that names the bot."""
+    new, old = event.get("message"), event.get("previous_message")
+    if not isinstance(new, dict) or not isinstance(old, dict) or not mentions(_text(new, "text"), me.user):
+        return None
+    if mentions(_text(old, "text"), me.user) or known.asked(_text(event, "channel"), _text(new, "ts")):
+        return None
+    plain = {name: value for name, value in new.items() if name != "edited"}
+    place = {"type": "message", "channel": _text(event, "channel"), "channel_type": event.get("channel_type")}
+    return _message({**plain, **place}, event_id, me, known)
+
+
+def _deleted(event: dict[str, Any], event_id: str, known: Known) -> Arrival | None:
+    """The deletion of a message that was a question."""
+    channel, ts = _text(event, "channel"), _text(event, "deleted_ts")
+    if not channel or not TS.fullmatch(ts) or not known.asked(channel, ts):
+        return None
+    return Arrival(event_id=event_id, kind="deletion", channel=channel, ts=ts, payload={})
+
+
+def _session_stopped(event: dict[str, Any], event_id: str) -> Arrival | None:
+    """The Stop button that Slack itself shows."""
+    user, channel, thread_ts = (_text(event, name) for name in ("user", "channel", "thread_ts"))
+    if not user or not channel or not TS.fullmatch(thread_ts):
+        return None
+    payload = {"user": user, "thread_ts": thread_ts}
+    return Arrival(event_id=event_id, kind="stop", channel=channel, ts=thread_ts, payload=payload)
 
 
 def _reaction(event: dict[str, Any], event_id: str, me: Me) -> Arrival | None:
@@ -135,25 +251,33 @@ def _reaction(event: dict[str, Any], event_id: str, me: Me) -> Arrival | None:
     return Arrival(event_id=event_id, kind="reaction", channel=channel, ts=ts, payload=payload)
 
 
-def _feedback(body: dict[str, Any]) -> dict[str, Any] | None:
-    """The click on a feedback button in this payload, if it is one."""
+def _press(body: dict[str, Any]) -> dict[str, Any] | None:
+    """The click on a button that is kept like an event, if this payload is one."""
     actions = body.get("actions") if body.get("type") == "block_actions" else None
     found = actions[0] if isinstance(actions, list) and actions else None
-    return found if isinstance(found, dict) and found.get("action_id") == FEEDBACK_ACTION else None
+    kept = isinstance(found, dict) and found.get("action_id") in (FEEDBACK_ACTION, PERSON_ACTION, STOP_ACTION)
+    return found if kept and isinstance(body.get("container"), dict) else None
 
 
 def _clicked(body: dict[str, Any], click: dict[str, Any]) -> Arrival | None:
-    place = body.get("container") if isinstance(body.get("container"), dict) else {}
-    who = body.get("user") if isinstance(body.get("user"), dict) else {}
-    assert isinstance(place, dict) and isinstance(who, dict)
+    place, who = body["container"], body.get("user")
+    if not isinstance(who, dict):
+        return None
     user, channel, ts = _text(who, "id"), _text(place, "channel_id"), _text(place, "message_ts")
     value, at = _text(click, "value"), _text(click, "action_ts")
-    if not user or not channel or not TS.fullmatch(ts) or value not in ("up", "down") or not TS.fullmatch(at):
+    if not user or not channel or not TS.fullmatch(ts) or not TS.fullmatch(at):
         return None
-    payload = {"user": user, "button": value, "event_ts": at, "author_known": True}
-    return Arrival(
-        event_id=f"click:{channel}:{ts}:{user}:{at}", kind="reaction", channel=channel, ts=ts, payload=payload
-    )
+    if click["action_id"] == FEEDBACK_ACTION:
+        payload = {"user": user, "button": value, "event_ts": at, "author_known": True}
+        name, kind = f"click:{channel}:{ts}:{user}:{at}", "reaction"
+        if value not in ("up", "down"):
+            return None
+    else:
+        thread_ts = _text(place, "thread_ts")
+        payload = {"user": user, "thread_ts": thread_ts if TS.fullmatch(thread_ts) else ts}
+        kind = "person" if click["action_id"] == PERSON_ACTION else "stop"
+        name = f"{kind}:{channel}:{ts}:{user}"  # pressing twice is pressing once
+    return Arrival(event_id=name, kind=kind, channel=channel, ts=ts, payload=payload)
 
 
 def _for_team(body: dict[str, Any], team: str) -> bool:

@@ -5,6 +5,7 @@ proven (no digests, another model's name, a cut stream) is a failed answer with 
 Knows the OpenAI protocol and the engine's extension; knows no Slack.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,12 @@ from typing import Any, cast
 
 import openai
 
+from storage.digests import short
 from storage.records import Answer, Message, Role
 
 UNREACHABLE = "the model server cannot be reached"  # opens the reason of a failure that another try may cure
 LONGEST_SILENCE_S = 60.0
 LONGEST_ANSWER = 1_000_000
-CALLERS = {"tuned": "user", "base": "shadow"}
 
 
 @dataclass(slots=True)
@@ -48,19 +49,38 @@ class Models:
         deadline_s: float,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
-        """The answer of one model. `on_text` gets everything said so far, each time that more is said."""
+        """The answer of one model. `on_text` gets everything said so far, each time that more is said; what it raises
+        ends the answer.
+        """
+        return self._ask(role, role, messages, deadline_s, on_text)
+
+    def ask_adapter(self, digest: str, messages: Sequence[Message], *, deadline_s: float) -> Answer:
+        """The answer of an adapter that need not be the champion. Only that very adapter is believed."""
+        answer = self._ask(f"adapter-{short(digest)}", "tuned", messages, deadline_s, None)
+        if answer.status == "ok" and answer.adapter_digest != digest:
+            return Answer(role="tuned", status="failed", reason=f"another adapter than {short(digest)} spoke")
+        return answer
+
+    def _ask(
+        self,
+        model: str,
+        role: Role,
+        messages: Sequence[Message],
+        deadline_s: float,
+        on_text: Callable[[str], None] | None,
+    ) -> Answer:
         started = time.monotonic()
         try:
-            reply = self._stream(role, messages, started, deadline_s, on_text)
+            reply = self._stream(model, messages, started, deadline_s, on_text)
         except _TooLate:
             return _timeout(role, deadline_s)
         except Exception as error:  # the named place: whatever a server does becomes a failed answer
             return _failure(role, error, deadline_s)
-        return answer_from(reply, role, latency_s=time.monotonic() - started)
+        return answer_from(reply, role, model, latency_s=time.monotonic() - started)
 
     def _stream(
         self,
-        role: Role,
+        model: str,
         messages: Sequence[Message],
         started: float,
         deadline_s: float,
@@ -68,13 +88,13 @@ class Models:
     ) -> _Reply:
         reply = _Reply()
         stream = self._client.chat.completions.create(
-            model=role,
+            model=model,
             messages=cast(Any, list(messages)),
             max_tokens=self._max_new_tokens,
             temperature=0,
             stream=True,
             stream_options={"include_usage": True},
-            extra_body={"evenkeel": {"role": CALLERS[role]}},
+            extra_body={"evenkeel": {"role": "user" if model == "tuned" else "shadow"}},
             timeout=openai.Timeout(min(deadline_s, LONGEST_SILENCE_S), connect=min(deadline_s, 5.0)),
         )
         with stream:
@@ -113,9 +133,9 @@ def _take(reply: _Reply, chunk: Any) -> bool:
     return bool(said)
 
 
-def answer_from(reply: _Reply, role: Role, *, latency_s: float) -> Answer:
+def answer_from(reply: _Reply, role: Role, model: str, *, latency_s: float) -> Answer:
     """The reply as a record: ok only when it is whole, has text and proves who spoke."""
-    fault = _fault(reply, role)
+    fault = _fault(reply, role, model)
     text = reply.text.encode("utf-8", "replace").decode().replace("\x00", "")
     if fault:
         return Answer(role=role, status="failed", reason=fault, latency_s=latency_s)
@@ -129,7 +149,11 @@ def answer_from(reply: _Reply, role: Role, *, latency_s: float) -> Answer:
         adapter_digest=proof.get("adapter_digest"),
         template_digest=str(proof.get("template_digest") or ""),
         prompt_digest=str(proof.get("prompt_digest") or ""),
-        params={**(params if isinstance(params, dict) else {}), "finish_reason": reply.finish},
+        params={
+            **(params if isinstance(params, dict) else {}),
+            "finish_reason": reply.finish,
+            "confidence": _number(proof.get("confidence")),
+        },
         tokens_in=reply.tokens_in,
         tokens_out=reply.tokens_out,
         ttft_s=reply.ttft_s,
@@ -137,12 +161,18 @@ def answer_from(reply: _Reply, role: Role, *, latency_s: float) -> Answer:
     )
 
 
-def _fault(reply: _Reply, role: Role) -> str:
+def _number(value: Any) -> float | None:
+    """A finite number, or None."""
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if known else None
+
+
+def _fault(reply: _Reply, role: Role, model: str) -> str:
     proof = reply.proof or {}
     if not reply.model and not reply.text:
         return "the model server sent no answer in the OpenAI protocol"
-    if reply.model != role:
-        return f"{role} was asked, but {reply.model[:60]!r} replied"
+    if reply.model != model:
+        return f"{model} was asked, but {reply.model[:60]!r} replied"
     if reply.finish not in ("stop", "length"):
         return f"the answer was cut off (finish reason {reply.finish or 'missing'})"
     if not reply.text.strip():

@@ -1,5 +1,7 @@
 """A word to one person, seen by nobody else."""
 
+from typing import Any
+
 import structlog
 from slack_bolt import Respond
 from slack_sdk import WebClient
@@ -10,10 +12,20 @@ from bot.slack import SLACK_ERRORS, trouble_of
 log = structlog.get_logger()
 
 
-def private(client: WebClient, channel: str, user: str, text: str, *, respond: Respond | None = None) -> None:
+def private(
+    client: WebClient,
+    channel: str,
+    user: str,
+    text: str,
+    *,
+    respond: Respond | None = None,
+    thread_ts: str | None = None,
+    blocks: list[dict[str, Any]] | None = None,
+) -> None:
     """An ephemeral message; where the bot is no member, through the command's own address. Failure is logged only."""
     try:
-        client.chat_postEphemeral(channel=channel, user=user, text=text, blocks=[section(text)])
+        shown = blocks or [section(text)]
+        client.chat_postEphemeral(channel=channel, user=user, text=text, blocks=shown, thread_ts=thread_ts)
         return
     except SLACK_ERRORS as error:
         log.info("ephemeral_failed", code=trouble_of(error).code)

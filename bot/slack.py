@@ -16,6 +16,7 @@ import stamina
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
+from bot.pace import HeldBack, Pace
 from storage.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -44,9 +45,38 @@ class Trouble:
     retry_after_s: float = 0.0
 
 
-def make_client(token: str, api_url: str) -> WebClient:
-    """A client that sends every request once: the SDK's own handlers re-post when a response is lost."""
-    return WebClient(token=token, base_url=api_url, timeout=TIMEOUT_S, retry_handlers=[])
+class PacedClient(WebClient):
+    """A client that sends every request once (the SDK's own handlers re-post when a response is lost) and keeps to the pace."""
+
+    def __init__(self, token: str, api_url: str) -> None:
+        super().__init__(token=token, base_url=api_url, timeout=TIMEOUT_S, retry_handlers=[])
+        self.pace = Pace()
+
+    def api_call(self, api_method: str, **given: Any) -> Any:
+        """Raises HeldBack instead of a call that Slack has just asked not to make."""
+        key = _key(api_method, given)
+        if left := self.pace.pause_left(key):
+            raise HeldBack(api_method, left)
+        self.pace.spend(api_method)
+        try:
+            return super().api_call(api_method, **given)
+        except SlackApiError as error:
+            trouble = trouble_of(error)
+            if trouble.kind == "limited":
+                self.pace.pause(key, trouble.retry_after_s)
+            raise
+
+
+def _key(method: str, given: dict[str, Any]) -> str:
+    """New messages are limited by channel, all else by method."""
+    if method != "chat.postMessage":
+        return method
+    fields = given.get("json") or given.get("params") or given.get("data") or {}
+    return f"{method} {fields.get('channel', '')}"
+
+
+def make_client(token: str, api_url: str) -> PacedClient:
+    return PacedClient(token, api_url)
 
 
 def who_am_i(client: WebClient) -> Me:
@@ -110,6 +140,8 @@ def _code(error: SlackApiError) -> str:
 
 def _retry_after(error: SlackApiError) -> float:
     """Seconds from the header, between 0.5 and 60; one second when it is missing or no number."""
+    if isinstance(error, HeldBack):
+        return error.seconds
     headers = {str(k).lower(): v for k, v in dict(getattr(error.response, "headers", {}) or {}).items()}
     try:
         seconds = float(headers.get("retry-after", 1))

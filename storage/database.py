@@ -58,7 +58,7 @@ class Connections:
         try:
             db.conn.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error) and "busy" not in str(error):
+            if not is_locked(error):
                 raise
             raise Busy(f"the ledger {self.path} is locked by another process ({error}). Next: try again.") from None
         try:
@@ -69,12 +69,27 @@ class Connections:
                 db.conn.execute("ROLLBACK")
             raise
 
+    @contextmanager
+    def patience(self, seconds: float) -> Iterator[None]:
+        """Inside the block, this thread waits only so long for a lock before it raises Busy."""
+        connection = self.db.conn
+        connection.execute(f"PRAGMA busy_timeout={round(seconds * 1000)}")
+        try:
+            yield
+        finally:
+            connection.execute(f"PRAGMA busy_timeout={round(BUSY_TIMEOUT_S * 1000)}")
+
     def close(self) -> None:
         with self._lock:
             for connection in self._all:
                 connection.close()
             self._all.clear()
         self._local = threading.local()
+
+
+def is_locked(error: sqlite3.OperationalError) -> bool:
+    """Whether this is another process's lock, which passes, and not a fault."""
+    return "locked" in str(error) or "busy" in str(error)
 
 
 def connect(path: Path) -> sqlite3.Connection:

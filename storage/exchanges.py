@@ -67,6 +67,8 @@ class Exchanges:
                     to_text(answer.answered_at or self._clock()),
                 ),
             )
+            if answer.role == "base":
+                db.execute("UPDATE exchanges SET shadowed=1 WHERE exchange_id=?", (exchange_id,))
             return cursor.rowcount == 1
 
     def close(self, exchange_id: int, state: str) -> None:
@@ -89,12 +91,44 @@ class Exchanges:
         rows = self._connections.db.query("SELECT * FROM exchanges ORDER BY exchange_id DESC LIMIT ?", (limit,))
         return tuple(self._exchange(row) for row in list(rows))
 
-    def has_thread(self, team: str, channel: str, thread_ts: str) -> bool:
-        """Whether the bot has been asked in this thread before."""
+    def at(self, team: str, channel: str, ts: str) -> Exchange | None:
+        """The exchange of the question with this ts."""
         found = self._connections.db.execute(
-            "SELECT 1 FROM exchanges WHERE team=? AND channel=? AND thread_ts=? LIMIT 1", (team, channel, thread_ts)
+            "SELECT exchange_id FROM exchanges WHERE team=? AND channel=? AND ts=?", (team, channel, ts)
         ).fetchone()
-        return found is not None
+        return None if found is None else self.get(found[0])
+
+    def askers(self, team: str, channel: str, thread_ts: str) -> frozenset[str]:
+        """Who asked the bot something in this thread, answered or not."""
+        rows = self._connections.db.execute(
+            "SELECT asker FROM exchanges WHERE team=:team AND channel=:channel AND thread_ts=:ts UNION SELECT asker FROM"
+            " inbox WHERE team=:team AND channel=:channel AND ts=:ts AND kind='question'",
+            {"team": team, "channel": channel, "ts": thread_ts},
+        ).fetchall()
+        return frozenset(row[0] for row in rows)
+
+    def in_thread(self, team: str, channel: str, thread_ts: str) -> tuple[Exchange, ...]:
+        """All exchanges of a thread, oldest first."""
+        rows = self._connections.db.query(
+            "SELECT * FROM exchanges WHERE team=? AND channel=? AND thread_ts=? ORDER BY exchange_id",
+            (team, channel, thread_ts),
+        )
+        return tuple(self._exchange(row) for row in list(rows))
+
+    def recent_threads(self, *, max_age_s: float, limit: int) -> tuple[tuple[str, str], ...]:
+        """(channel, thread_ts) of Slack threads in which something was asked lately, newest first."""
+        since = to_text(self._clock() - timedelta(seconds=max_age_s))
+        rows = self._connections.db.execute(
+            "SELECT channel, thread_ts FROM exchanges WHERE source='slack' AND asked_at >= ?"
+            " GROUP BY channel, thread_ts ORDER BY max(exchange_id) DESC LIMIT ?",
+            (since, limit),
+        ).fetchall()
+        return tuple((row[0], row[1]) for row in rows)
+
+    def erase(self, exchange_id: int) -> None:
+        """Forget a question with all that hangs on it: answers, message rows, corrections, reasons, picks."""
+        with self._connections.write() as db:
+            db.execute("DELETE FROM exchanges WHERE exchange_id=?", (exchange_id,))
 
     def history(self, team: str, channel: str, thread_ts: str, *, before_ts: str, turns: int) -> tuple[Message, ...]:
         """The last `turns` questions and tuned answers of a thread, oldest first, as messages."""
@@ -123,8 +157,7 @@ class Exchanges:
 
     def _without_base(self, condition: str, since: str, limit: int) -> tuple[Exchange, ...]:
         rows = self._connections.db.query(
-            f"SELECT e.* FROM exchanges e WHERE e.state <> 'open' AND {condition} AND NOT EXISTS"
-            " (SELECT 1 FROM answers a WHERE a.exchange_id = e.exchange_id AND a.role = 'base')"
+            f"SELECT e.* FROM exchanges e WHERE e.shadowed = 0 AND e.state <> 'open' AND {condition}"
             " ORDER BY e.exchange_id LIMIT ?",
             (since, limit),
         )
@@ -140,15 +173,31 @@ class Exchanges:
 
     # The Slack messages of an answer
 
-    def intend_message(self, exchange_id: int, part: int, *, team: str, channel: str) -> PostedMessage:
-        """The row of one part, made before it is posted: a crash in between leaves state intended, ts None."""
+    def intend_message(
+        self, exchange_id: int, part: int, *, team: str, channel: str, kind: str = "post"
+    ) -> tuple[PostedMessage, bool]:
+        """The row of one part, made before it is posted, and whether it is new: an old one without a ts is the trace
+        of a post that may have reached Slack.
+        """
         with self._connections.write() as db:
-            db.execute(
-                "INSERT OR IGNORE INTO messages(exchange_id, part, team, channel, state) VALUES (?,?,?,?,'intended')",
-                (exchange_id, part, team, channel),
-            )
+            new = db.execute(
+                "INSERT OR IGNORE INTO messages(exchange_id, part, team, channel, state, kind) VALUES (?,?,?,?,'intended',?)",
+                (exchange_id, part, team, channel, kind),
+            ).rowcount
             row = next(db.query("SELECT * FROM messages WHERE exchange_id=? AND part=?", (exchange_id, part)))
-        return PostedMessage(**row)
+        return PostedMessage(**row), bool(new)
+
+    def repost(self, message_id: int) -> None:
+        """The row's post did not reach Slack as a stream; it will be posted as a message."""
+        with self._connections.write() as db:
+            db.execute("UPDATE messages SET kind='post' WHERE message_id=? AND state='intended'", (message_id,))
+
+    def is_known(self, team: str, channel: str, ts: str) -> bool:
+        """Whether this Slack message carries (a part of) an answer."""
+        found = self._connections.db.execute(
+            "SELECT 1 FROM messages WHERE team=? AND channel=? AND ts=?", (team, channel, ts)
+        ).fetchone()
+        return found is not None
 
     def message_posted(self, message_id: int, ts: str) -> None:
         with self._connections.write() as db:

@@ -24,6 +24,7 @@ from storage.promotions import Promotions, decision_digest
 from storage.ratings import Ratings
 from storage.runs import Runs
 from storage.scores import Scores
+from storage.threads import Threads
 
 
 class Ledger:
@@ -35,6 +36,7 @@ class Ledger:
         self._migrate()
         self.inbox = Inbox(self.connections, clock)
         self.exchanges = Exchanges(self.connections, clock)
+        self.threads = Threads(self.connections, clock)
         self.ratings = Ratings(self.connections, clock)
         self.lessons = Lessons(self.connections, clock)
         self.runs = Runs(self.connections, clock)

@@ -152,7 +152,9 @@ CREATE TABLE audit (
 
 _M002 = """
 ALTER TABLE inbox ADD COLUMN asker TEXT NOT NULL DEFAULT '';
+ALTER TABLE inbox ADD COLUMN stop_by TEXT NOT NULL DEFAULT '';
 CREATE INDEX inbox_asked ON inbox(received_at, channel, asker) WHERE kind = 'question';
+CREATE INDEX inbox_place ON inbox(team, channel, ts);
 CREATE TABLE inbox_history (
   inbox_history_id INTEGER PRIMARY KEY, inbox_id INTEGER NOT NULL REFERENCES inbox ON DELETE CASCADE,
   at TEXT NOT NULL, fence INTEGER NOT NULL, what TEXT NOT NULL, note TEXT NOT NULL
@@ -160,6 +162,11 @@ CREATE TABLE inbox_history (
 CREATE INDEX inbox_history_item ON inbox_history(inbox_id);
 CREATE TABLE seen_requests (signature TEXT PRIMARY KEY, at TEXT NOT NULL);
 
+ALTER TABLE exchanges ADD COLUMN shadowed INTEGER NOT NULL DEFAULT 0;
+UPDATE exchanges SET shadowed=1 WHERE exchange_id IN (SELECT exchange_id FROM answers WHERE role='base');
+CREATE INDEX exchanges_unshadowed ON exchanges(exchange_id) WHERE shadowed = 0;
+CREATE INDEX exchanges_asker ON exchanges(asker);
+CREATE INDEX exchanges_asked ON exchanges(asked_at);
 ALTER TABLE messages ADD COLUMN kind TEXT NOT NULL DEFAULT 'post' CHECK (kind IN ('post','stream'));
 CREATE TABLE threads (
   team TEXT NOT NULL, channel TEXT NOT NULL, thread_ts TEXT NOT NULL,

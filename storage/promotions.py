@@ -92,6 +92,16 @@ class Promotions:
     def history(self) -> tuple[Promotion, ...]:
         return self._rows("ORDER BY promotion_id")
 
+    def votes(self) -> dict[str | None, tuple[int, int]]:
+        """(👍, 👎) that stand now for what each adapter said, one vote a person and answer; None is the base alone."""
+        rows = self._connections.db.execute(
+            "SELECT adapter_digest, sum(verdict > 0), sum(verdict < 0) FROM ("
+            " SELECT a.adapter_digest, sum(r.sign) AS verdict FROM ratings r"
+            " JOIN answers a ON a.exchange_id=r.exchange_id AND a.role='tuned' AND a.status='ok'"
+            " GROUP BY r.exchange_id, r.user) GROUP BY adapter_digest"
+        ).fetchall()
+        return {digest: (up, down) for digest, up, down in rows}
+
     def confirm(self, promotion_id: int, outcome: str) -> None:
         """What the engine's canary said: "ok", or why the adapter was refused."""
         with self._connections.write() as db:

@@ -3,6 +3,7 @@
 Knows no model. The worker resolves what depends on the base (the learning rate) with `default_learning_rate`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -11,6 +12,12 @@ from storage.errors import RecipeError
 from storage.settings import Settings
 
 ALIASES = {"rank": "lora_rank", "lr": "learning_rate", "batch": "batch_size", "replay": "replay_share"}
+FLAGS = {"force": "force", "--force": "force", "dry": "dry_run", "--dry-run": "dry_run"}
+NUMBER = re.compile(r"[+-]?(\d{1,12}\.?\d{0,12}|\.\d{1,12})([eE][+-]?\d{1,2})?", re.ASCII)
+WHOLE = re.compile(r"[+-]?\d{1,12}", re.ASCII)
+NOT_OF_THE_RECIPE = frozenset(
+    FLAGS.values()
+)  # force: start in spite of warnings; dry_run: build and say, train nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,42 +79,53 @@ def default_learning_rate(hidden_size: int) -> float:
 
 
 def recipe_from(settings: Settings, overrides: Mapping[str, Any]) -> Recipe:
-    """The settings' recipe with a run's overrides. Raises RecipeError (see `check`)."""
+    """The settings' recipe with a run's overrides; its flags change no value. Raises RecipeError (see `refuse_impossible`)."""
     base = Recipe(**{name: getattr(settings, name) for name in RANGES})
-    recipe = replace(base, **overrides)
+    recipe = replace(base, **{name: value for name, value in overrides.items() if name not in NOT_OF_THE_RECIPE})
     refuse_impossible(recipe)
     return recipe
 
 
 def parse_overrides(text: str) -> dict[str, Any]:
-    """`lr=1e-3 epochs=2 rank=16 force` → overrides; `force` passes through as a flag: start in spite of warnings.
+    """`lr=1e-3 epochs=2 rank=16 force` → overrides; `force` and `dry` pass through as flags.
 
-    Raises RecipeError that names the first word that is not understood and all names that are.
+    Raises RecipeError that names the first word that is not understood and what is allowed.
     """
     overrides: dict[str, Any] = {}
     for word in text.split():
-        if word.lower() in ("force", "--force"):
-            overrides["force"] = True
+        if flag := FLAGS.get(word.lower()):
+            overrides[flag] = True
             continue
         name, equals, value = word.partition("=")
         name = ALIASES.get(name.lower(), name.lower())
         if not equals or name not in RANGES:
-            allowed = ", ".join(["lr=", "epochs=", "rank=", "batch=", "replay=", "max_tokens=", "seed=", "force"])
+            allowed = ", ".join(
+                ["lr=", "epochs=", "rank=", "batch=", "replay=", "max_tokens=", "seed=", "force", "dry"]
+            )
             raise RecipeError(f"“{word[:60]}” is not understood. Allowed: {allowed}. Example: lr=1e-3 epochs=2")
-        overrides[name] = _number(name, value)
-    refuse_impossible(replace(Recipe(), **{k: v for k, v in overrides.items() if k != "force"}))
+        overrides[name] = parse_value(name, value)
     return overrides
 
 
-def _number(name: str, value: str) -> float | int:
+def parse_value(name: str, text: str) -> float | int:
+    """One value as people type it. Raises RecipeError naming it and what is allowed: no number, NaN, out of range."""
     limits = RANGES[name]
-    try:
-        return int(value) if limits.kind is int else float(value)
-    except (ValueError, OverflowError):
+    allowed = f"{limits.low:g} to {limits.high:g}. Nothing was started."
+    if not NUMBER.fullmatch(text) or (limits.kind is int and not WHOLE.fullmatch(text)):
         kind = "a whole number" if limits.kind is int else "a number"
-        raise RecipeError(
-            f"{name} must be {kind}, not “{value[:40]}”: allowed {limits.low:g} to {limits.high:g}."
-        ) from None
+        raise RecipeError(f"{name} must be {kind}, not “{text[:40]}”: allowed {allowed}")
+    value = int(text) if limits.kind is int else float(text)
+    if not limits.low <= value <= limits.high:
+        raise RecipeError(f"{name}={text} is outside the allowed {allowed}")
+    return value
+
+
+def warning_for(name: str, value: float) -> str:
+    """Why this value is risky; nothing inside its safe interval."""
+    limits = RANGES[name]
+    if limits.safe_low <= value <= limits.safe_high:
+        return ""
+    return f"{name}={value:g} is outside the safe {limits.safe_low:g} to {limits.safe_high:g}: {limits.why}"
 
 
 def refuse_impossible(recipe: Recipe) -> None:
@@ -123,11 +141,5 @@ def refuse_impossible(recipe: Recipe) -> None:
 
 def warnings_for(recipe: Recipe) -> tuple[str, ...]:
     """What an admin should know before the run: each value outside its safe interval, with the reason."""
-    found = []
-    for name, limits in RANGES.items():
-        value = getattr(recipe, name)
-        if value is not None and not limits.safe_low <= value <= limits.safe_high:
-            found.append(
-                f"{name}={value:g} is outside the safe {limits.safe_low:g} to {limits.safe_high:g}: {limits.why}"
-            )
-    return tuple(found)
+    values = ((name, getattr(recipe, name)) for name in RANGES)
+    return tuple(filter(None, (warning_for(name, value) for name, value in values if value is not None)))

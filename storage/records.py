@@ -34,7 +34,7 @@ class InboxItem:
 
     inbox_id: int
     event_id: str
-    kind: str  # question | reaction | deletion | stop | handover | excess
+    kind: str  # question | remark | excess | reaction | person | stop | deletion
     team: str
     channel: str
     ts: str

@@ -3,7 +3,9 @@
 import json
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
+from statistics import median
 from typing import Any
 
 from storage.clock import Clock, from_text, to_text
@@ -12,6 +14,19 @@ from storage.errors import Busy, LostLease
 from storage.records import Run, RunState
 
 _ACTIVE = "('requested','building','training','scoring')"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast this installation was: medians over its decided runs."""
+
+    seconds_per_row: float  # training seconds of one row in one epoch
+    other_s: float  # building, loading, scoring and deciding
+    runs: int
+
+    def seconds(self, *, rows: float, epochs: float) -> float:
+        """What a run over so many training rows would take."""
+        return rows * epochs * self.seconds_per_row + self.other_s
 
 
 class Runs:
@@ -130,6 +145,25 @@ class Runs:
             "SELECT at, stage, text, data FROM run_events WHERE run_id=? ORDER BY run_event_id", (run_id,)
         )
         return tuple({**row, "data": json.loads(row["data"])} for row in rows)
+
+    def pace(self, newest: int = 10) -> Pace | None:
+        """Measured on the newest runs that trained and were decided; None without any: nothing to estimate from."""
+        rows = self._connections.db.query(
+            "SELECT json_extract(a.stats, '$.seconds') AS training, json_extract(a.recipe, '$.epochs') AS epochs,"
+            " json_extract(d.manifest, '$.train.rows') AS rows, (SELECT coalesce(sum(json_extract(n.data, '$.seconds')), 0)"
+            " FROM run_events n WHERE n.run_id=r.run_id) AS noted"
+            " FROM runs r JOIN adapters a ON a.digest=r.adapter_digest JOIN datasets d ON d.digest=r.dataset_digest"
+            " WHERE r.state='decided' AND a.run_id=r.run_id ORDER BY r.run_id DESC LIMIT ?",
+            (newest,),
+        )
+        known = [row for row in rows if row["training"] and row["epochs"] and row["rows"]]
+        if not known:
+            return None
+        return Pace(
+            seconds_per_row=median(row["training"] / (row["epochs"] * row["rows"]) for row in known),
+            other_s=median(max(0.0, row["noted"] - row["training"]) for row in known),
+            runs=len(known),
+        )
 
     def _fenced(self, run: Run, values: Mapping[str, Any]) -> None:
         changes = ", ".join(f"{name}=?" for name in values)

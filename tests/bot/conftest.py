@@ -46,7 +46,8 @@ def settings(slack: Any, model_process: ModelServer) -> Settings:
     return load_settings(
         _env_file=None, slack_bot_token=slack.bot_token, slack_app_token=slack.app_token, slack_api_url=slack.api_url,
         slack_signing_secret=slack.signing_secret, engine_url=model_process.url, admins="U0INES", agents="S0AGENTS",
-        answer_deadline_s=5, auto_promote=False, learn_from_slack=True)  # fmt: skip
+        answer_deadline_s=5, auto_promote=False, learn_from_slack=True,
+        user_questions_per_minute=10_000, channel_questions_per_minute=10_000)  # fmt: skip
 
 
 @dataclass

@@ -34,7 +34,8 @@ def final(slack: Any, channel: str, thread_ts: str, count: int = 1) -> list[dict
 
     def ready() -> bool:
         found = bots(slack, channel, thread_ts)
-        return len(found) >= count and not any("Looking into it" in m["text"] or m["text"].endswith("…") for m in found)
+        growing = any(re.search("evenkeel_stop|'markdown'", str(m.get("blocks"))) for m in found)
+        return len(found) >= count and not growing
 
     slack.wait_for(ready, timeout=10)
     return bots(slack, channel, thread_ts)

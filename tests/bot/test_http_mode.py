@@ -16,6 +16,7 @@ from bot.http_mode import PATH, http_app, signed
 from bot.intake import Intake
 from bot.slack import Me
 from storage.ledger import Ledger
+from storage.settings import load_settings
 
 SECRET = "s3cret"
 ME = Me(team="T0DEMO", user="U0EVENKEEL", bot_id="B0")
@@ -41,7 +42,7 @@ def door(ledger: Ledger) -> TestClient:
         token="xoxb-x",
         signing_secret=SECRET,
         token_verification_enabled=False,
-        before_authorize=Intake(ledger, ME, lambda: None),
+        before_authorize=Intake(load_settings(_env_file=None), ledger, ME, lambda: None),
     )
     return TestClient(http_app(app, SECRET, healthy=lambda: True))
 

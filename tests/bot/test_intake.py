@@ -1,5 +1,7 @@
 """What the intake keeps, what it ignores, and that nothing is acked before it is stored."""
 
+import sqlite3
+import time
 from typing import Any
 
 import pytest
@@ -8,8 +10,10 @@ from bot.intake import Intake, sort
 from bot.slack import Me
 from storage.errors import Busy
 from storage.ledger import Ledger
+from storage.settings import load_settings
 
 ME = Me(team="T0DEMO", user="U0EVENKEEL", bot_id="B0EVENKEEL")
+SETTINGS = load_settings(_env_file=None)
 MENTION = {
     "type": "app_mention",
     "user": "U0MIA",
@@ -32,8 +36,24 @@ def envelope(event: Any, event_id: str = "Ev1", team: str = "T0DEMO") -> dict[st
 
 
 def kind(event: Any, *, asked: bool = False, **more: Any) -> str | None:
-    found = sort(envelope(event, **more), ME, lambda channel, thread_ts: asked)
+    found = sort(envelope(event, **more), ME, Threads(askers=frozenset({"U0MIA"} if asked else ())))
     return found and found.kind
+
+
+class Threads:
+    """What is known of every thread."""
+
+    def __init__(self, askers: frozenset[str] = frozenset(), person_speaks: bool = False, asked: bool = False) -> None:
+        self.askers_, self.person_speaks, self.asked_ = askers, person_speaks, asked
+
+    def askers(self, channel: str, thread_ts: str) -> frozenset[str]:
+        return self.askers_
+
+    def bot_speaks(self, channel: str, thread_ts: str) -> bool:
+        return not self.person_speaks
+
+    def asked(self, channel: str, ts: str) -> bool:
+        return self.asked_
 
 
 def message(**changes: Any) -> dict[str, Any]:
@@ -102,25 +122,25 @@ def test_what_is_not_for_us_is_ignored(event: Any) -> None:
 def test_another_workspace_is_ignored_unless_we_are_among_its_authorizations() -> None:
     assert kind(MENTION, team="T0OTHER") is None
     shared = {**envelope(MENTION, team="T0OTHER"), "authorizations": [{"team_id": "T0DEMO"}]}
-    assert sort(shared, ME, lambda *_: False) is not None
+    assert sort(shared, ME, Threads()) is not None
 
 
 def test_events_without_an_id_or_without_an_event_are_ignored() -> None:
-    assert sort({"type": "event_callback", "team_id": "T0DEMO", "event": MENTION}, ME, lambda *_: False) is None
-    assert sort({"type": "event_callback", "team_id": "T0DEMO", "event_id": "Ev1"}, ME, lambda *_: False) is None
+    assert sort({"type": "event_callback", "team_id": "T0DEMO", "event": MENTION}, ME, Threads()) is None
+    assert sort({"type": "event_callback", "team_id": "T0DEMO", "event_id": "Ev1"}, ME, Threads()) is None
 
 
 def test_a_reaction_without_an_author_is_kept_for_a_later_look() -> None:
     anonymous = {name: value for name, value in REACTION.items() if name != "item_user"}
 
-    found = sort(envelope(anonymous), ME, lambda *_: False)
+    found = sort(envelope(anonymous), ME, Threads())
 
     assert found is not None and found.payload["author_known"] is False
 
 
 def test_one_message_is_one_question_however_it_arrives(ledger: Ledger) -> None:
     woken: list[int] = []
-    receive = Intake(ledger, ME, lambda: woken.append(1)).receive
+    receive = Intake(SETTINGS, ledger, ME, lambda: woken.append(1)).receive
 
     for event, event_id in ((MENTION, "Ev1"), (MENTION, "Ev1"), (message(), "Ev2"), (message(), "Ev3")):
         assert receive(envelope(event, event_id), lambda: None).status == 200
@@ -133,13 +153,46 @@ def test_what_cannot_be_stored_is_not_acked(ledger: Ledger, monkeypatch: pytest.
         raise Busy("the ledger is locked")
 
     monkeypatch.setattr(ledger.inbox, "accept", locked)
+    (ledger.path.parent / "spool").write_text("not a folder")
 
-    with pytest.raises(Busy):
-        Intake(ledger, ME, lambda: None).receive(envelope(MENTION), lambda: None)
+    with pytest.raises(OSError):
+        Intake(SETTINGS, ledger, ME, lambda: None).receive(envelope(MENTION), lambda: None)
+
+
+@pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
+def test_while_the_ledger_is_locked_an_event_is_kept_in_the_spool_and_acked_at_once(ledger: Ledger, lock: str) -> None:
+    intake = Intake(SETTINGS, ledger, ME, lambda: None)
+    assert intake.take_in(envelope(MENTION, "Ev0")) is None  # this thread's connection is open
+    other = sqlite3.connect(ledger.path, isolation_level=None)
+    other.execute(f"BEGIN {lock}")
+
+    began = time.monotonic()
+    answer = intake.receive(envelope({**MENTION, "ts": "200.000001"}, "Ev1"), lambda: None)
+
+    assert answer.status == 200 and time.monotonic() - began < 0.5
+    assert intake.spool.step() is False
+    other.execute("ROLLBACK")
+    other.close()
+    assert ledger.inbox.depth() == 1
+
+    intake.spool.step()
+    assert ledger.inbox.depth() == 2 and not list((ledger.path.parent / "spool").iterdir())
+
+
+def test_a_spooled_event_survives_a_crash_and_a_torn_file_does_not_stop_the_others(ledger: Ledger) -> None:
+    Intake(SETTINGS, ledger, ME, lambda: None).spool.keep(envelope(MENTION, "Ev1"))
+    (ledger.path.parent / "spool" / "0.json").write_text('{"half')
+
+    second = Intake(SETTINGS, ledger, ME, lambda: None)
+    second.spool.step()
+    second.take_in(envelope(MENTION, "Ev1"))  # Slack delivers it once more
+
+    assert ledger.inbox.depth() == 1
+    assert [path.name for path in (ledger.path.parent / "spool").iterdir()] == ["0.unreadable"]
 
 
 def test_a_quick_follow_up_is_kept_before_the_first_question_was_looked_at(ledger: Ledger) -> None:
-    receive = Intake(ledger, ME, lambda: None).receive
+    receive = Intake(SETTINGS, ledger, ME, lambda: None).receive
     receive(envelope(MENTION, "Ev1"), lambda: None)
 
     receive(envelope(message(text="on Windows, please", ts="100.000009", thread_ts=MENTION["ts"]), "Ev2"), lambda: None)
@@ -148,7 +201,7 @@ def test_a_quick_follow_up_is_kept_before_the_first_question_was_looked_at(ledge
 
 
 def test_home_commands_and_forms_go_on_to_their_listeners(ledger: Ledger) -> None:
-    receive = Intake(ledger, ME, lambda: None).receive
+    receive = Intake(SETTINGS, ledger, ME, lambda: None).receive
 
     for body in (
         envelope({"type": "app_home_opened", "user": "U0MIA"}),
@@ -167,7 +220,7 @@ def test_a_press_on_a_feedback_button_is_stored_before_the_ack(ledger: Ledger) -
         "actions": [{"action_id": "evenkeel_feedback", "value": "up", "action_ts": "2.000001"}],
     }
 
-    receive = Intake(ledger, ME, lambda: None).receive
+    receive = Intake(SETTINGS, ledger, ME, lambda: None).receive
     receive(click, lambda: None)
     receive(click, lambda: None)
     receive({**click, "actions": [{"action_id": "evenkeel_feedback", "value": "=HYPERLINK()"}]}, lambda: None)

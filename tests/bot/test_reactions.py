@@ -84,7 +84,7 @@ def exchange(ledger: Ledger) -> int:
             asked_at=ledger.clock(),
         )
     )
-    message = ledger.exchanges.intend_message(found, 0, team="T", channel="C")
+    message, _ = ledger.exchanges.intend_message(found, 0, team="T", channel="C")
     ledger.exchanges.message_posted(message.message_id, "100.000002")
     return found
 

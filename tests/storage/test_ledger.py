@@ -170,7 +170,7 @@ class TestLessonsFromSlack:
     def exchange(self, ledger: Ledger) -> int:
         number = ledger.exchanges.open(question())
         ledger.exchanges.record(number, Answer(role="tuned", status="ok", text="liked answer", base_digest="b"))
-        message = ledger.exchanges.intend_message(number, 0, team="T", channel="C")
+        message, _ = ledger.exchanges.intend_message(number, 0, team="T", channel="C")
         ledger.exchanges.message_posted(message.message_id, "10.5")
         return number
 

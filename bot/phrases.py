@@ -1,0 +1,84 @@
+"""The bot's own sentences to customers, in the language of their question where we have it. Pure."""
+
+PHRASES: dict[str, dict[str, str]] = {
+    "placeholder": {
+        "en": "_Looking into it …_",
+        "de": "_Ich sehe nach …_",
+        "fr": "_Je regarde …_",
+        "es": "_Lo estoy mirando …_",
+    },
+    "queued": {
+        "en": "_You are no. {place} in the queue …_",
+        "de": "_Sie sind Nr. {place} in der Warteschlange …_",
+        "fr": "_Vous êtes n° {place} dans la file …_",
+        "es": "_Es el n.º {place} de la cola …_",
+    },
+    "thinking": {"en": "is thinking …", "de": "denkt nach …", "fr": "réfléchit …", "es": "está pensando …"},
+    "stopped": {
+        "en": "_Stopped._",
+        "de": "_Angehalten._",
+        "fr": "_Arrêté._",
+        "es": "_Detenido._",
+    },
+    "doubt": {
+        "en": "I am not sure about this one, and I would rather not guess. Please ask in other words, or talk to a person.",
+        "de": "Hier bin ich nicht sicher und möchte nicht raten. Bitte fragen Sie anders, oder sprechen Sie mit einem Menschen.",
+        "fr": "Je ne suis pas sûr ici et je préfère ne pas deviner. Reformulez la question, ou parlez à une personne.",
+        "es": "No estoy seguro de esto y prefiero no adivinar. Pregunte de otra forma o hable con una persona.",
+    },
+    "too_slow": {
+        "en": "Sorry, I could not answer this: it took too long. Please ask again in a minute, or talk to a person.",
+        "de": "Das hat leider zu lange gedauert. Bitte fragen Sie in einer Minute noch einmal, oder sprechen Sie mit einem Menschen.",
+        "fr": "Désolé, cela a pris trop de temps. Réessayez dans une minute, ou parlez à une personne.",
+        "es": "Lo siento, tardó demasiado. Pregunte de nuevo en un minuto o hable con una persona.",
+    },
+    "failed": {
+        "en": "Sorry, I could not answer this: {reason}. Please ask again in a minute, or talk to a person.",
+        "de": "Das konnte ich leider nicht beantworten. Bitte fragen Sie in einer Minute noch einmal, oder sprechen Sie mit einem Menschen.",
+        "fr": "Désolé, je n'ai pas pu répondre. Réessayez dans une minute, ou parlez à une personne.",
+        "es": "Lo siento, no pude responder. Pregunte de nuevo en un minuto o hable con una persona.",
+    },
+    "footer": {
+        "en": "AI answer · {speaker} · rate with 👍 or 👎",
+        "de": "KI-Antwort · {speaker} · bewerten Sie mit 👍 oder 👎",
+        "fr": "Réponse d'IA · {speaker} · notez avec 👍 ou 👎",
+        "es": "Respuesta de IA · {speaker} · valore con 👍 o 👎",
+    },
+    "person": {
+        "en": "Talk to a person",
+        "de": "Mit einem Menschen sprechen",
+        "fr": "Parler à une personne",
+        "es": "Hablar con una persona",
+    },
+    "stop": {"en": "Stop", "de": "Anhalten", "fr": "Arrêter", "es": "Detener"},
+    "called": {
+        "en": "I have called a person. They will answer here; I stay silent until then.",
+        "de": "Ich habe einen Menschen gerufen. Die Antwort kommt hier; bis dahin schweige ich.",
+        "fr": "J'ai appelé une personne. Elle répondra ici ; d'ici là je me tais.",
+        "es": "He llamado a una persona. Responderá aquí; hasta entonces guardo silencio.",
+    },
+    "told_team": {
+        "en": "I have told the support team. They will write to you; I stay silent here until then.",
+        "de": "Ich habe dem Support-Team Bescheid gegeben. Es schreibt Ihnen; bis dahin schweige ich hier.",
+        "fr": "J'ai prévenu l'équipe d'assistance. Elle vous écrira ; d'ici là je me tais ici.",
+        "es": "He avisado al equipo de soporte. Le escribirá; hasta entonces guardo silencio aquí.",
+    },
+    "excess_user": {
+        "en": "I answer at most {limit} questions a minute for one person, and this one was more. Please ask it again in a minute.",
+        "de": "Ich beantworte höchstens {limit} Fragen je Minute und Person. Bitte fragen Sie in einer Minute noch einmal.",
+        "fr": "Je réponds à {limit} questions par minute et par personne au plus. Reposez-la dans une minute.",
+        "es": "Respondo como máximo {limit} preguntas por minuto y persona. Pregunte de nuevo en un minuto.",
+    },
+    "excess_channel": {
+        "en": "I answer at most {limit} questions a minute in one channel, and this one was more. Please ask it again in a minute.",
+        "de": "Ich beantworte höchstens {limit} Fragen je Minute und Kanal. Bitte fragen Sie in einer Minute noch einmal.",
+        "fr": "Je réponds à {limit} questions par minute et par canal au plus. Reposez-la dans une minute.",
+        "es": "Respondo como máximo {limit} preguntas por minuto y canal. Pregunte de nuevo en un minuto.",
+    },
+}
+
+
+def phrase(name: str, language: str | None, **values: object) -> str:
+    """The sentence in this language, English where it has none."""
+    forms = PHRASES[name]
+    return forms.get(language or "en", forms["en"]).format(**values)
