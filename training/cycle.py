@@ -38,10 +38,16 @@ class CancelledRun(EvenkeelError):
 
 
 def run_cycle(run: Run, *, ledger: Ledger, settings: Settings) -> Run:
-    """Bring a claimed run to its end: decided, failed or cancelled. Raises LostLease: then it is somebody else's."""
+    """Bring a claimed run to its end: decided, failed or cancelled. Raises LostLease: then it is somebody else's.
+
+    A dry run ends as decided, without a decision.
+    """
     work = Cycle(run=run, ledger=ledger, settings=settings)
     try:
-        recipe = recipe_from(settings, {name: value for name, value in run.overrides.items() if name != "force"})
+        recipe = recipe_from(settings, run.overrides)
+        if run.overrides.get("dry_run"):
+            work.rehearse(recipe)
+            return work.close("decided")
         dataset = work.build(recipe)
         adapter = work.tune(dataset, recipe)
         base, champion, candidate = work.score(dataset, adapter)
@@ -78,17 +84,33 @@ class Cycle:
         began = self.enter("building", "collecting lessons")
         if self.run.dataset_digest:
             return load_dataset(self.settings.datasets_dir / self.run.dataset_digest)
-        lessons = self.ledger.lessons
-        dataset = build_dataset(
-            tickets=lessons.tickets(), liked=lessons.liked(), corrections=lessons.corrections(), replay=load_replay(),
-            system_prompt=self.settings.system_prompt, learn_from_slack=self.settings.learn_from_slack,
-            replay_share=recipe.replay_share, seed=recipe.seed)  # fmt: skip
+        dataset = self.collect(recipe)
         require_enough(dataset, self.settings.min_lessons)
         path = save_dataset(dataset, self.settings.datasets_dir)
-        lessons.add_dataset(dataset.digest, str(path), dataset.manifest)
+        self.ledger.lessons.add_dataset(dataset.digest, str(path), dataset.manifest)
         self.move("building", dataset_digest=dataset.digest)
         self.note("building", began, f"{len(dataset.train)} rows to train on, {len(dataset.holdout)} held out")
         return dataset
+
+    def collect(self, recipe: Recipe) -> Dataset:
+        """All lessons there are now, chosen, redacted and split."""
+        lessons = self.ledger.lessons
+        return build_dataset(
+            tickets=lessons.tickets(), liked=lessons.liked(), corrections=lessons.corrections(), replay=load_replay(),
+            system_prompt=self.settings.system_prompt, learn_from_slack=self.settings.learn_from_slack,
+            replay_share=recipe.replay_share, seed=recipe.seed)  # fmt: skip
+
+    def rehearse(self, recipe: Recipe) -> None:
+        """A dry run: what would be trained, in the run's progress and history. Nothing is kept and nothing trained."""
+        began = self.enter("building", "collecting lessons for a dry run")
+        dataset, pace = self.collect(recipe), self.ledger.runs.pace()
+        seconds = pace.seconds(rows=len(dataset.train), epochs=recipe.epochs) if pace else None
+        found = {**summary_of(dataset, self.settings.min_lessons), "seconds": seconds}
+        self.newest = {"text": "nothing is trained in a dry run", "dry_run": found}
+        self.show(self.newest, stage_no=1)
+        self.note(
+            "dry run", began, f"{found['train']} rows to train on, {found['holdout']} held out", {"dry_run": found}
+        )
 
     def tune(self, dataset: Dataset, recipe: Recipe) -> Adapter:
         """The candidate, trained in a child process from the base."""
@@ -240,15 +262,33 @@ class Cycle:
         self.shown_at = time.monotonic()
         return self.ledger.runs.report_progress(self.run, shown, lease_s=LEASE_S)
 
-    def note(self, stage: str, began: float, text: str) -> None:
+    def note(self, stage: str, began: float, text: str, data: Mapping[str, Any] | None = None) -> None:
         seconds = time.monotonic() - began
-        self.ledger.runs.note(self.run.run_id, stage, f"{text} ({seconds:.0f} s)", {"seconds": round(seconds, 1)})
+        more = {**(data or {}), "seconds": round(seconds, 1)}
+        self.ledger.runs.note(self.run.run_id, stage, f"{text} ({seconds:.0f} s)", more)
 
     def close(self, state: RunState, *, error: str = "") -> Run:
         log.info("run_ended", run_id=self.run.run_id, state=state, error=error)
         self.run = self.ledger.runs.advance(self.run, state=state, lease_s=LEASE_S, error=error)
         shutil.rmtree(self.checkpoints, ignore_errors=True)  # nothing resumes a run that has ended
         return self.run
+
+
+def summary_of(dataset: Dataset, fewest: int) -> dict[str, Any]:
+    """A dataset in numbers, and why a run would stop on it ("" if it would not)."""
+    refusal = ""
+    try:
+        require_enough(dataset, fewest)
+    except TooLittleData as error:
+        refusal = str(error)
+    return {
+        "train": len(dataset.train),
+        "holdout": len(dataset.holdout),
+        "sources": dataset.manifest["train"]["by"]["source"],
+        "dropped": dataset.manifest["dropped"],
+        "redacted": dataset.manifest["redacted"],
+        "refusal": refusal,
+    }
 
 
 def require_enough(dataset: Dataset, fewest: int) -> None:

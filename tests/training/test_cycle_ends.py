@@ -12,10 +12,10 @@ import pytest
 
 from storage.errors import Busy, LostLease
 from storage.ledger import Ledger
-from storage.records import Adapter, Decision
+from storage.records import Adapter, Decision, Ticket
 from storage.settings import Settings, load_settings
 from training import cycle
-from training.cycle import CancelledRun, Cycle
+from training.cycle import CancelledRun, Cycle, run_cycle
 
 
 @pytest.fixture
@@ -155,3 +155,62 @@ def test_the_checkpoints_of_a_run_that_ended_are_gone(work: Cycle) -> None:
     work.close("failed", error="why")
 
     assert not work.checkpoints.exists()
+
+
+def rehearsed(ledger: Ledger, settings: Settings, tickets: int) -> Any:
+    """A dry run over so many tickets, brought to its end."""
+    rows = [Ticket(ticket_id=f"t{n}", conversation_id=f"c{n}", question=f"How do I do thing {n} in room {n * 7}?",
+                   answer=f"Open menu {n}, choose entry {n * 3}, write to help{n}@mail.example.", approved=n > 0)
+            for n in range(tickets)]  # fmt: skip
+    ledger.lessons.import_tickets(rows, file="t", file_digest="f", columns={}, actor="test")
+    ledger.runs.request(reason="command", requested_by="U0INES", overrides={"dry_run": True, "epochs": 1.0})
+    run = ledger.runs.claim(owner="one", lease_s=60)
+    assert run
+    return run_cycle(run, ledger=ledger, settings=settings)
+
+
+def test_a_dry_run_says_what_would_be_trained_and_trains_nothing(
+    ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cycle, "run_child", lambda *_: pytest.fail("a dry run started a child"))
+
+    run = rehearsed(ledger, settings, 90)
+
+    found = run.progress["dry_run"]
+    assert (run.state, run.error, run.decision_id, run.dataset_digest, run.adapter_digest) == (
+        "decided",
+        "",
+        *[None] * 3,
+    )
+    assert found["train"] > 60 and found["holdout"] >= 8 and found["refusal"] == "" and found["seconds"] is None
+    assert (
+        found["dropped"]["not approved"] == 1
+        and found["redacted"]
+        and found["sources"]["ticket"] + found["holdout"] == 89
+    )
+    assert ledger.runs.history(run.run_id)[-1]["data"]["dry_run"] == found
+    assert not settings.datasets_dir.exists() and ledger.runs.pace() is None
+
+
+def test_a_dry_run_over_too_few_lessons_says_that_a_run_would_stop(ledger: Ledger, settings: Settings) -> None:
+    run = rehearsed(ledger, settings, 9)
+
+    assert run.state == "decided" and "are missing" in run.progress["dry_run"]["refusal"]
+
+
+def test_a_dry_run_estimates_from_the_runs_that_trained_before(ledger: Ledger, settings: Settings) -> None:
+    ledger.lessons.add_dataset("d", "x", {"train": {"rows": 100}})
+    for number, seconds in enumerate((100.0, 300.0, 200.0)):
+        ledger.runs.request(reason="cli", requested_by="test", overrides={})
+        run = ledger.runs.claim(owner="one", lease_s=60)
+        assert run
+        ledger.lessons.add_adapter(Adapter(digest=f"a{number}", base_digest="b", dataset_digest="d", path="", run_id=run.run_id,
+                                           recipe={"epochs": 2.0}, stats={"seconds": seconds}, created_at=datetime.now(UTC)))  # fmt: skip
+        ledger.runs.note(run.run_id, "training", "", {"seconds": seconds + 10})
+        ledger.runs.note(run.run_id, "scoring", "", {"seconds": 50})
+        ledger.runs.advance(run, state="decided", lease_s=60, dataset_digest="d", adapter_digest=f"a{number}")
+
+    pace = ledger.runs.pace()
+    assert pace and (pace.seconds_per_row, pace.other_s, pace.runs) == (1.0, 60.0, 3)
+    run = rehearsed(ledger, settings, 90)
+    assert run.progress["dry_run"]["seconds"] == run.progress["dry_run"]["train"] * 1.0 + 60.0
