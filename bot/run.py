@@ -92,7 +92,8 @@ def hang_up(client: SocketModeClient) -> None:
 @contextmanager
 def http_mode(settings: Settings, bot: Bot) -> Iterator[None]:
     """Listens on loopback; a proxy with TLS stands in front."""
-    app = http_app(bot.bolt, settings.slack_signing_secret.get_secret_value(), healthy=bot.workers.alive)
+    secret, ledger = settings.slack_signing_secret.get_secret_value(), bot.asking.ledger
+    app = http_app(bot.bolt, secret, ledger=ledger, healthy=bot.workers.alive)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=settings.http_port, log_level="warning"))
     thread = threading.Thread(target=server.run, name="http", daemon=True)
     thread.start()

@@ -15,11 +15,11 @@ from slack_sdk.socket_mode.response import SocketModeResponse
 
 log = structlog.get_logger()
 NAMES = ("user", "channel", "team", "enterprise")  # an id, or an object that holds one
-IDS = (
-    "id user_id channel_id team_id enterprise_id bot_id app_id api_app_id event_id item_user user_team source_team "
-    "context_team_id context_enterprise_id app_installed_team_id type subtype command callback_id trigger_id action_id "
-    "ts event_ts message_ts thread_ts deleted_ts action_ts response_url function_execution_id reaction"
-).split()
+IDS = re.compile(
+    "id|(?:user|channel|team|enterprise|bot|app|api_app|event|source_team|context_team|context_enterprise|callback|trigger"
+    "|action|app_installed_team|function_execution)_id|user_team|item_user|ts|(?:event|message|thread|deleted|action)_ts"
+    "|type|subtype|command|response_url|reaction"
+)
 PARTS = (
     "event",
     "message",
@@ -70,7 +70,8 @@ def _incomplete(payload: Mapping[str, Any]) -> str | None:
             return "user"
         return _incomplete_form(payload) if str(kind).startswith("view_") else _incomplete_press(payload)
     if "command" in payload:
-        return next((name for name in ("user_id", "channel_id") if not payload.get(name)), None)
+        missing = next((name for name in ("user_id", "channel_id") if not payload.get(name)), None)
+        return missing or (None if isinstance(payload.get("text", ""), str) else "text")
     return None
 
 
@@ -95,8 +96,8 @@ def _incomplete_form(payload: Mapping[str, Any]) -> str | None:
 
 def _odd_part(part: Mapping[str, Any], depth: int) -> str | None:
     """The first id that is none, or the first part that is no object, here or below."""
-    for name in IDS:
-        if name in part and not _is_id(part[name]):
+    for name, value in part.items():
+        if IDS.fullmatch(name) and not _is_id(value):
             return name
     for name in NAMES:
         if not _names_somebody(part.get(name)):

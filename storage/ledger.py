@@ -15,13 +15,16 @@ from sqlite_utils import Database
 from storage.clock import Clock, from_text, to_text, utc_now
 from storage.database import Connections
 from storage.digests import digest_of
+from storage.doubt import Doubt
 from storage.errors import LedgerError
 from storage.exchanges import Exchanges
 from storage.inbox import Inbox
+from storage.learned import Learned
 from storage.lessons import Lessons
 from storage.migrations import migrations
 from storage.promotions import Promotions, decision_digest
 from storage.ratings import Ratings
+from storage.requests import Requests
 from storage.runs import Runs
 from storage.scores import Scores
 from storage.threads import Threads
@@ -36,11 +39,14 @@ class Ledger:
         self._migrate()
         self.inbox = Inbox(self.connections, clock)
         self.exchanges = Exchanges(self.connections, clock)
+        self.requests = Requests(self.connections, clock)
         self.threads = Threads(self.connections, clock)
         self.ratings = Ratings(self.connections, clock)
         self.lessons = Lessons(self.connections, clock)
         self.runs = Runs(self.connections, clock)
         self.scores = Scores(self.connections, clock)
+        self.doubt = Doubt(self.connections, clock)
+        self.learned = Learned(self.connections, clock)
         self.promotions = Promotions(self.connections, clock)
 
     def _migrate(self) -> None:

@@ -44,7 +44,7 @@ def door(ledger: Ledger) -> TestClient:
         token_verification_enabled=False,
         before_authorize=Intake(load_settings(_env_file=None), ledger, ME, lambda: None),
     )
-    return TestClient(http_app(app, SECRET, healthy=lambda: True))
+    return TestClient(http_app(app, SECRET, ledger=ledger, healthy=lambda: True))
 
 
 def seal(
