@@ -43,12 +43,16 @@ class Background:
 
 @dataclass(slots=True, kw_only=True)
 class Events:
-    """Tells the app what happens. While `lost` is on nothing is sent, now or later: Slack promises no replay."""
+    """Tells the app what happens. While `lost` is on nothing is sent, now or later: Slack promises no replay.
+
+    While `held` is a list, what happens waits in it.
+    """
 
     world: World
     courier: Courier
     background: Background
     lost: bool = False
+    held: list[Json] | None = None
 
     def hear(self, change: Change) -> None:
         """The events of a change to which the app is subscribed."""
@@ -66,4 +70,16 @@ class Events:
         members = self.world.channels[channel].members
         shared = any(self.world.users[member].team_id != seed.TEAM for member in members if member in self.world.users)
         outer = callback(event, self.world.app, shared=shared)
+        if self.held is None:
+            self._send(outer)
+        else:
+            self.held.append(outer)
+
+    def release(self, *, newest_first: bool) -> None:
+        """Send what was held, in either order."""
+        waiting, self.held = self.held or [], None
+        for outer in reversed(waiting) if newest_first else waiting:
+            self._send(outer)
+
+    def _send(self, outer: Json) -> None:
         self.background.start(self.courier.send("events_api", outer, again=True))

@@ -97,7 +97,10 @@ class Driver:
     # What people see
 
     def messages(self, channel: str, thread_ts: str | None = None) -> list[Json]:
-        """A thread with its parent; without `thread_ts` what stands in the channel itself. Oldest first."""
+        """A thread with its parent; without `thread_ts` what stands in the channel itself. Oldest first.
+
+        A message that still grows has `streaming`, a sign of this driver's and not of Slack's.
+        """
 
         def find() -> list[Json]:
             world = self._workspace.world
@@ -105,7 +108,7 @@ class Driver:
                 said = [m for m in world.messages[channel].values() if m.get("thread_ts") in (None, m["ts"])]
             else:
                 said = world.thread(channel, thread_ts) if thread_ts in world.messages[channel] else []
-            return [shown(message, with_metadata=True) for message in said]
+            return [_seen(message) for message in said]
 
         return self._now(find)
 
@@ -184,6 +187,19 @@ class Driver:
         finally:
             self._lose_events(False)
 
+    @contextmanager
+    def pause_delivery(self, *, newest_first: bool = False) -> Iterator[None]:
+        """Events of what happens inside are delivered at its end, in order or the wrong way round."""
+
+        def hold() -> None:
+            self._workspace.events.held = []
+
+        self._now(hold)
+        try:
+            yield
+        finally:
+            self._now(lambda: self._workspace.events.release(newest_first=newest_first))
+
     def _lose_events(self, on: bool) -> None:
         def change() -> None:
             self._workspace.events.lost = on
@@ -244,3 +260,7 @@ class Driver:
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_S)
+
+
+def _seen(message: Json) -> Json:
+    return {**shown(message, with_metadata=True), **({"streaming": True} if message.get("streaming") else {})}

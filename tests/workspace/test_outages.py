@@ -85,6 +85,20 @@ def test_events_of_an_outage_never_come(slack: Driver, plug: Plug) -> None:
     assert heard["payload"]["event"]["ts"] == ts and silent(socket)
 
 
+def test_events_can_come_late_and_the_wrong_way_round(slack: Driver, plug: Plug) -> None:
+    socket = plug()
+    with slack.pause_delivery(newest_first=True):
+        first = slack.say("U0MIA", SUPPORT, "first")
+        second = slack.say("U0MIA", SUPPORT, "second")
+        assert silent(socket, 0.05)
+
+    heard = [hear(socket), hear(socket)]
+    for envelope in heard:
+        ack(socket, envelope)
+
+    assert [each["payload"]["event"]["ts"] for each in heard] == [second, first]
+
+
 def test_what_was_missed_can_be_read_back(slack: Driver, client: WebClient) -> None:
     root = slack.say("U0MIA", SUPPORT, "question")
     reply = slack.say("U0TOM", SUPPORT, "answer", thread_ts=root)

@@ -19,6 +19,7 @@ from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_sdk import WebClient
 
 from bot.workspace.running import running_workspace
+from tests.workspace.conftest import manifest
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -40,14 +41,17 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def slack() -> Iterator[Any]:
-    with running_workspace() as running:
+    whole = manifest()
+    whole["features"]["shortcuts"] = [{"name": "Teach the bot", "type": "message", "callback_id": "teach"}]
+    whole["settings"]["event_subscriptions"]["bot_events"] += ["agent_session_stopped"]
+    with running_workspace(manifest=whole) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def heard(slack: Any) -> Iterator[list[str]]:
+def heard(slack: Any) -> Iterator[list[Any]]:
     """What the small bot behind the workspace heard, in order."""
-    heard: list[str] = []
+    heard: list[Any] = []
     app = App(client=WebClient(slack.bot_token, base_url=slack.api_url), token_verification_enabled=False)
     _listen(app, heard)
     handler = SocketModeHandler(app, slack.app_token)
@@ -56,7 +60,7 @@ def heard(slack: Any) -> Iterator[list[str]]:
     handler.close()
 
 
-def _listen(app: App, heard: list[str]) -> None:
+def _listen(app: App, heard: list[Any]) -> None:
     @app.command("/retrain")
     def retrain(ack: Any, command: dict[str, Any]) -> None:
         heard.append(f"{command['command']} {command['text']} by {command['user_id']}")
@@ -81,6 +85,22 @@ def _listen(app: App, heard: list[str]) -> None:
     def correct(ack: Any, body: dict[str, Any], client: WebClient) -> None:
         ack()
         client.views_open(trigger_id=body["trigger_id"], view=FORM)
+
+    @app.action("estimate")
+    def estimate(ack: Any, body: dict[str, Any], client: WebClient) -> None:
+        ack()
+        heard.append(body["view"]["state"]["values"])
+        said = {"type": "section", "text": {"type": "mrkdwn", "text": "*7 minutes*"}}
+        client.views_update(view_id=body["view"]["id"], view={**LEVERS, "blocks": [said, *LEVERS["blocks"]]})
+
+    @app.shortcut("teach")
+    def teach(ack: Any, body: dict[str, Any], client: WebClient) -> None:
+        ack()
+        client.views_open(trigger_id=body["trigger_id"], view=LEVERS)
+
+    @app.event("agent_session_stopped")
+    def stopped(event: dict[str, Any]) -> None:
+        heard.append(f"stopped {event['streaming_message_ts']} by {event['user']}")
 
     @app.view("correction")
     def correction(ack: Any, view: dict[str, Any]) -> None:
@@ -111,6 +131,39 @@ FORM = {
         }
     ],
 }
+
+
+def _option(value: str) -> dict[str, Any]:
+    return {"text": {"type": "plain_text", "text": value}, "value": value}
+
+
+def _asks(name: str, element: dict[str, Any]) -> dict[str, Any]:
+    label = {"type": "plain_text", "text": name}
+    return {"type": "input", "block_id": name, "label": label, "element": {"action_id": name, **element}}
+
+
+SURE = {
+    "title": {"type": "plain_text", "text": "Estimate?"},
+    "text": {"type": "mrkdwn", "text": "It takes *a moment*."},
+    "confirm": {"type": "plain_text", "text": "Do it"},
+    "deny": {"type": "plain_text", "text": "Not now"},
+}
+LEVERS = {
+    "type": "modal",
+    "callback_id": "levers",
+    "title": {"type": "plain_text", "text": "Levers"},
+    "submit": {"type": "plain_text", "text": "Start"},
+    "blocks": [
+        _asks("lr", {"type": "plain_text_input", "initial_value": "1e-3"}),
+        _asks("epochs", {"type": "number_input", "is_decimal_allowed": False}),
+        _asks("rank", {"type": "radio_buttons", "options": [_option("8"), _option("16")]}),
+        _asks("source", {"type": "checkboxes", "options": [_option("picks"), _option("tickets")]}),
+        _asks("recipe", {"type": "static_select", "options": [_option("quick"), _option("full")]}),
+        {"type": "actions", "block_id": "acts", "elements": [
+            {"type": "button", "action_id": "estimate", "text": {"type": "plain_text", "text": "Estimate"}, "confirm": SURE},
+        ]},
+    ],
+}  # fmt: skip
 
 
 class Page:
@@ -299,6 +352,75 @@ def test_a_modal_opens_shows_errors_at_the_field_and_is_submitted(page: Page, sl
 
     page.until(lambda: not page.all("modal"))
     page.until(lambda: "Click it, please" in heard)
+
+
+def test_a_shortcut_opens_a_form_whose_inputs_survive_an_update(page: Page, slack: Any, heard: list[Any]) -> None:
+    ts = slack.say("U0TOM", "C0GENERAL", "Restart the router, then it works.")
+    page.open("U0ASHA/C0GENERAL")
+    page.inside(page.hover(f"message-{ts}"), "more-button").click()
+    page.find("shortcut-teach").click()
+    page.find("input-lr").clear()
+    page.find("input-lr").send_keys("2e-3")
+    page.find("input-epochs").send_keys("2")
+    for choice in ("choice-16", "choice-tickets"):
+        page.find(choice).click()
+    page.find("input-recipe").send_keys("full")
+
+    page.find("action-estimate").click()
+    page.until_text("confirm", "It takes a moment.")
+    page.find("confirm-yes").click()
+
+    page.until_text("modal", "7 minutes")
+    values = heard[-1]
+    assert (values["lr"]["lr"]["value"], values["epochs"]["epochs"]["value"]) == ("2e-3", "2")
+    assert values["rank"]["rank"]["selected_option"]["value"] == "16"
+    assert [each["value"] for each in values["source"]["source"]["selected_options"]] == ["tickets"]
+    assert values["recipe"]["recipe"]["selected_option"]["value"] == "full"
+    assert [page.find(f"input-{name}").get_attribute("value") for name in ("lr", "epochs", "recipe")] == [
+        "2e-3",
+        "2",
+        "1",
+    ]
+    assert page.find("choice-16").is_selected() and page.find("choice-tickets").is_selected()
+    page.find("modal-cancel").click()
+
+
+def test_stop_is_there_while_the_bot_works_and_reaches_it(page: Page, slack: Any, heard: list[Any]) -> None:
+    root = slack.say("U0MIA", "C0GENERAL", "A long story, please")
+    client = WebClient(slack.bot_token, base_url=slack.api_url)
+    page.open(f"U0MIA/C0GENERAL/{root}")
+    stream = client.chat_startStream(channel="C0GENERAL", thread_ts=root, markdown_text="Once", recipient_user_id="U0MIA",
+                                     recipient_team_id="T0DEMO")  # fmt: skip
+
+    page.find("stop").click()
+
+    page.until(lambda: f"stopped {[stream['ts']]} by U0MIA" in heard)
+    page.until(lambda: not [each for each in page.all("stop") if each.is_displayed()])
+    client.agents_sessions_setStatus(channel_id="C0GENERAL", thread_ts=root, status="suspended")
+    page.until_text("session", "a person takes over here")
+
+
+def test_ones_own_message_is_changed_and_deleted_and_no_other(page: Page, slack: Any) -> None:
+    mine = slack.say("U0JONAS", "C0GENERAL", "Please <!subteam^S0AGENTS> look")
+    other = slack.say("U0TOM", "C0GENERAL", "I do")
+    page.open("U0JONAS/C0GENERAL")
+    page.until_text(f"message-{mine}", "Please @agents look")
+    page.inside(page.hover(f"message-{mine}"), "more-button").click()
+    page.find("edit-message").click()
+    assert page.find("edit-text").get_attribute("value") == "Please @agents look"
+
+    page.find("edit-text").send_keys(" <here>", Keys.ENTER)
+
+    page.until_text(f"message-{mine}", "Please @agents look <here> (edited)")
+    assert _message(slack, "C0GENERAL", mine)["text"] == "Please <!subteam^S0AGENTS> look &lt;here&gt;"
+    page.inside(page.hover(f"message-{other}"), "more-button").click()
+    assert page.find("copy-link") and not page.all("edit-message")
+    page.find("messages").send_keys(Keys.ESCAPE)
+    page.inside(page.hover(f"message-{mine}"), "more-button").click()
+    page.find("delete-message").click()
+    page.find("confirm-yes").click()
+    page.until(lambda: not page.all(f"message-{mine}"))
+    assert mine not in [message["ts"] for message in slack.messages("C0GENERAL")]
 
 
 def test_the_app_home_shows_the_published_view_and_its_buttons_work(page: Page, heard: list[str]) -> None:

@@ -94,6 +94,8 @@ function adopt(loaded, user) {
   state.messages = new Map();
   state.ephemerals = new Map();
   state.statuses = new Map();
+  state.usergroups = new Map((loaded.usergroups ?? []).map((each) => [each.id, each]));
+  (loaded.statuses ?? []).forEach(setStatus);
   for (const [channel, messages] of Object.entries(loaded.messages ?? {})) for (const message of messages) keep(channel, message);
   for (const message of (loaded.ephemerals ?? []).filter(({ ts }) => !state.dismissed.has(ts))) keep(message.channel, message, "ephemerals");
   state.home = loaded.home ?? null;
@@ -104,7 +106,6 @@ function apply(push) {
   if (push.type === "message") {
     if (!state.channels.has(push.channel)) return unknownChannel(push.channel);
     keep(push.channel, push.message);
-    if (push.message.bot_id) state.statuses.delete(`${push.channel}/${push.message.thread_ts ?? ""}`);
   } else if (push.type === "deleted") drop(push.channel, push.ts);
   else if (push.type === "ephemeral") keep(push.channel, push.message, "ephemerals");
   else if (push.type === "view") state.view = push.view ?? null;
@@ -121,8 +122,6 @@ function unknownChannel(channel) {
   connect(state.me);
 }
 
-function setStatus({ channel, thread_ts, text }) {
-  const key = `${channel}/${thread_ts ?? ""}`;
-  if (text) state.statuses.set(key, text);
-  else state.statuses.delete(key);
+function setStatus({ channel, thread_ts, text, session, stoppable }) {
+  state.statuses.set(`${channel}/${thread_ts ?? ""}`, { text, session, stoppable });
 }

@@ -57,7 +57,7 @@ function image(block, where) {
 /** A picture by address or by an uploaded file's id; a click shows it large. */
 function picture(element, where, name) {
   const file = element.slack_file && [...(where.files ?? []), ...knownFiles()].find((each) => each.id === element.slack_file.id);
-  const url = local(element.image_url ?? file?.url ?? element.slack_file?.url);
+  const url = local(element.image_url ?? file?.url ?? element.slack_file?.url ?? (element.slack_file?.id ? `/files/${encodeURIComponent(element.slack_file.id)}/picture` : null));
   const alt = element.alt_text ?? "";
   if (!url) return h("span", { class: "b-unknown" }, alt || "Picture");
   return h("button", { type: "button", class: `picture ${name}`, "aria-label": `Enlarge: ${alt || "picture"}`, on: { click: () => lightbox(url, alt) } },

@@ -10,7 +10,7 @@ export function control(element, block, where) {
   return (RENDER[element.type] ?? unknown)(element, block, where);
 }
 
-const RENDER = { button, static_select: select, overflow, feedback_buttons: feedback, icon_button: iconAction, radio_buttons: pick, checkboxes: pick };
+const RENDER = { button, static_select: select, overflow, feedback_buttons: feedback, icon_button: iconAction, radio_buttons: pick, checkboxes: pick, multi_static_select: pick };
 
 function unknown(element) {
   return h("span", { class: "b-unknown" }, element.placeholder?.text ?? element.text?.text ?? element.type);
@@ -30,6 +30,11 @@ async function send(node, element, block, where, more) {
   }
 }
 
+/** What this person picked here before, where the app's own first choice does not hold any more. */
+function keptAt(element, block, where) {
+  return where.kept?.[block.block_id]?.[element.action_id];
+}
+
 function button(element, block, where) {
   const look = { primary: "primary", danger: "danger" }[element.style] ?? "";
   const url = element.url && safeUrl(element.url);
@@ -47,12 +52,15 @@ function button(element, block, where) {
 function select(element, block, where) {
   const groups = element.option_groups ?? [{ options: element.options ?? [] }];
   const options = groups.flatMap((group) => group.options);
-  const initial = options.findIndex((option) => option.value === element.initial_option?.value);
+  const known = keptAt(element, block, where);
+  const chosen = known ? known.selected_option : element.initial_option;
+  let initial = options.findIndex((option) => option.value === chosen?.value);
   const node = h("select", {
     class: "select", testid: `action-${element.action_id}`, "aria-label": element.placeholder?.text ?? "Choose",
     on: { change: async () => {
       const sent = await send(node, element, block, where, { selected: options[Number(node.value)] });
-      if (!sent) node.value = String(initial);
+      if (sent) initial = Number(node.value);
+      else node.value = String(initial);
     } },
   }, h("option", { value: "-1", disabled: true, hidden: true }, element.placeholder?.text ?? "Choose…"), optionNodes(groups));
   node.value = String(initial);
@@ -87,7 +95,9 @@ function iconAction(element, block, where) {
 }
 
 function pick(element, block, where) {
-  const many = element.type === "checkboxes";
-  const node = choices(element, `${where.scope}-${block.block_id}`, (selected) => send(node, element, block, where, { selected: many ? selected : selected[0] }));
+  const many = element.type !== "radio_buttons";
+  const known = keptAt(element, block, where);
+  const shown = known ? { ...element, initial_option: known.selected_option, initial_options: known.selected_options } : element;
+  const node = choices(shown, `${where.scope}-${block.block_id}-${element.action_id}`, (selected) => send(node, element, block, where, { selected: many ? selected : selected[0] }));
   return node;
 }

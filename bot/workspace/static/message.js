@@ -4,11 +4,12 @@ import { h, icon, iconButton, mark } from "./dom.js";
 import { post } from "./api.js";
 import { blocks, local, onlyEmoji } from "./blocks.js";
 import { emoji, parts } from "./emoji.js";
-import { lightbox, menu, toast } from "./notices.js";
+import { confirmed, lightbox, menu, toast } from "./notices.js";
+import { editor } from "./editor.js";
 import { pickEmoji } from "./picker.js";
 import { noteClick } from "./progress.js";
 import { go, link } from "./place.js";
-import { authorOf, bot, changed, dismiss, firstName, nameOf, repliesTo, state, statusAt } from "./state.js";
+import { authorOf, bot, changed, dismiss, firstName, isOurBot, nameOf, repliesTo, state, statusAt } from "./state.js";
 import { mrkdwn } from "./text.js";
 import { ago, clock, whole } from "./time.js";
 
@@ -16,7 +17,7 @@ const ROLES = { customer: "Customer", agent: "Agent", admin: "Admin" };
 
 /** A square with a person's initial in a colour of their own; the bot carries the mark. */
 export function avatar(user, size = "") {
-  if (user.role === "bot") return h("span", { class: `avatar avatar-bot ${size}`, "aria-hidden": "true" }, mark());
+  if (isOurBot(user)) return h("span", { class: `avatar avatar-bot ${size}`, "aria-hidden": "true" }, mark());
   const hue = Math.max(0, [...state.users.keys()].indexOf(user.id)) % 6;
   const name = user.real_name || user.name || "?";
   return h("span", { class: `avatar person-${hue} ${size}`, "aria-hidden": "true" }, [...name][0].toUpperCase());
@@ -42,19 +43,20 @@ export function messageRow(message, { channel, inThread = false, joined = false 
     joined ? null : h("div", { class: "byline" }, h("span", { class: "author" }, name),
       author.role === "bot" ? h("span", { class: "badge badge-app" }, "APP") : roleBadge(author),
       h("time", { title: whole(message.ts) }, clock(message.ts))),
-    content(message, where),
+    isEdited(message) ? editor(message, where) : content(message, where),
     (message.files ?? []).map(file),
     reactions(message, where),
     inThread ? null : replies(message, channel)),
   message.ephemeral ? iconButton("close", "Dismiss", () => { dismiss(channel, message.ts); changed(); }, { class: "icon-button dismiss" }) : bar(message, where, inThread));
 }
 
+const isEdited = (message) => state.editing === message.ts && message.user === state.me;
 const quiet = (message) => ["channel_join", "channel_leave", "channel_topic", "tombstone"].includes(message.subtype);
 
 /** What the row depends on: when it is equal, the row on the page still holds. */
 export function messageMark(message, view) {
   const last = repliesTo(view.channel, message.ts).at(-1);
-  return JSON.stringify([message, view.joined, view.inThread ? null : [last?.ts, repliesTo(view.channel, message.ts).length, statusAt(view.channel, message.ts)]]);
+  return JSON.stringify([message, isEdited(message), view.joined, view.inThread ? null : [last?.ts, repliesTo(view.channel, message.ts).length, statusAt(view.channel, message.ts)]]);
 }
 
 function content(message, where) {
@@ -153,5 +155,14 @@ function moreItems(message, where) {
   return [...shortcuts.map((each) => ({
     label: each.name, hint: firstName(bot().id), icon: icon("bolt"), testid: `shortcut-${each.callback_id}`,
     act: () => post("shortcut", { ...where, callback_id: each.callback_id }).catch(() => {}),
-  })), { label: "Copy link", icon: icon("link"), testid: "copy-link", act: copy }];
+  })), { label: "Copy link", icon: icon("link"), testid: "copy-link", act: copy }, ...(message.user === state.me ? ownItems(message, where) : [])];
+}
+
+function ownItems(message, where) {
+  const edit = () => { state.editing = message.ts; changed(); };
+  const remove = async () => {
+    const sure = await confirmed({ title: { text: "Delete this message?" }, text: { text: "It is gone for everybody." }, confirm: { text: "Delete" }, style: "danger" });
+    if (sure) post("delete", where).catch(() => {});
+  };
+  return [{ label: "Edit message", icon: icon("edit"), testid: "edit-message", act: edit }, { label: "Delete message", icon: icon("trash"), testid: "delete-message", act: remove }];
 }

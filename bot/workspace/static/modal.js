@@ -3,6 +3,7 @@
 import { h, iconButton, mark } from "./dom.js";
 import { post } from "./api.js";
 import { blocks } from "./blocks.js";
+import { merged, valuesOf } from "./fields.js";
 import { plain } from "./text.js";
 import { changed, state } from "./state.js";
 
@@ -12,22 +13,19 @@ export function modalView() {
   let view = null;
   let fields = [];
 
-  const values = () => {
-    const out = {};
-    for (const field of fields) (out[field.block_id] ??= {})[field.action_id] = field.read();
-    return out;
-  };
+  const values = () => valuesOf(fields);
 
   return function show() {
     if (state.view === view) return;
-    const kept = box && view && state.view?.id === view.id ? values() : undefined;
+    const same = box && state.view?.id === view?.id;
+    const kept = state.view && merged(state.view.state?.values, same ? values() : {});
     view = state.view;
     if (!view) {
       box?.close();
       return;
     }
     if (!box) open();
-    draw(kept);
+    draw(kept, same);
   };
 
   function open() {
@@ -39,9 +37,10 @@ export function modalView() {
     opened.showModal();
   }
 
-  function draw(kept) {
+  function draw(kept, same) {
     fields = [];
-    const act = (payload) => post("click", { view_id: view.id, ...payload });
+    const place = same ? { id: document.activeElement?.dataset?.testid, top: box.querySelector(".modal-body")?.scrollTop } : null;
+    const act = (payload) => post("click", { view_id: view.id, values: values(), ...payload });
     const body = blocks(view.blocks, { act, kept, fields, scope: `v${view.id}` });
     const sends = view.submit || fields.length > 0;
     const form = h("form", { novalidate: true, on: { submit: (event) => { event.preventDefault(); submit(form); }, keydown: (event) => sendByKey(event, form) } },
@@ -51,7 +50,8 @@ export function modalView() {
         h("button", { type: "button", class: "button", testid: "modal-cancel", on: { click: dismiss } }, plain(view.close?.text ?? (sends ? "Cancel" : "Close"))),
         sends ? h("button", { type: "submit", class: "button primary", testid: "modal-submit" }, plain(view.submit?.text ?? "Submit")) : null));
     box.replaceChildren(form);
-    (form.querySelector("[autofocus]") ?? form.querySelector(".modal-body :is(input, textarea, select, button)") ?? form.querySelector("button[type=submit], footer button"))?.focus();
+    if (place) return back(form, place);
+    (form.querySelector("[autofocus]") ?? form.querySelector(".field :is(input, textarea, select)") ?? form.querySelector(".modal-body :is(input, select, button)") ?? form.querySelector("button[type=submit], footer button"))?.focus({ preventScroll: true });
   }
 
   async function submit(form) {
@@ -83,6 +83,13 @@ export function modalView() {
     state.view = null;
     changed();
   }
+}
+
+/** Where the person was before the form was drawn anew. */
+function back(form, { id, top }) {
+  form.querySelector(".modal-body").scrollTop = top ?? 0;
+  const again = id && [...form.querySelectorAll("[data-testid]")].find((node) => node.dataset.testid === id);
+  (again ?? form.querySelector("button[type=submit], footer button"))?.focus({ preventScroll: true });
 }
 
 /** Show each error at its block; true if there is one, and the first of them gets the focus. */

@@ -1,6 +1,7 @@
 // Short words at the edge of the page, and questions that need a yes. Knows no message and no server.
 
 import { h, iconButton } from "./dom.js";
+import { textOf } from "./text.js";
 
 const SHOWN_MS = 6000;
 
@@ -25,7 +26,7 @@ export function confirmed({ title, text, confirm, deny, style } = {}) {
   return new Promise((resolve) => {
     const done = (answer) => { resolve(answer); box.close(); };
     const box = dialog({ class: "dialog confirm", "aria-label": title?.text ?? "Are you sure?", testid: "confirm", on: { cancel: () => resolve(false) } },
-      h("h2", {}, title?.text ?? "Are you sure?"), h("p", {}, text?.text ?? ""),
+      h("h2", {}, title?.text ?? "Are you sure?"), h("div", { class: "confirm-text rich" }, textOf(text)),
       h("div", { class: "dialog-actions" },
         h("button", { type: "button", class: "button", testid: "confirm-no", on: { click: () => done(false) } }, deny?.text ?? "Cancel"),
         h("button", { type: "button", class: `button ${style === "danger" ? "danger" : "primary"}`, testid: "confirm-yes", autofocus: true, on: { click: () => done(true) } }, confirm?.text ?? "Yes")));

@@ -2,11 +2,12 @@
 
 export const state = {
   me: null, team: null, connected: true, booted: false,
-  users: new Map(), channels: new Map(), commands: [], shortcuts: [],
+  users: new Map(), usergroups: new Map(), channels: new Map(), commands: [], shortcuts: [],
   messages: new Map(), ephemerals: new Map(), statuses: new Map(),
   home: null, view: null,
   place: { user: null, channel: null, thread: null },
   dismissed: new Set(), // ts of private notes that were waved away on this page
+  editing: null, // ts of the message that this person is changing
   news: null, // {channel, ts}: where "New" is drawn, fixed while the channel is open
 };
 
@@ -31,6 +32,7 @@ export const HOME = "home";
 const BOT = { id: "U0EVENKEEL", name: "evenkeel", real_name: "Evenkeel", role: "bot" };
 
 export const bot = () => [...state.users.values()].find((user) => user.role === "bot") ?? BOT;
+export const isOurBot = (user) => user.role === "bot" && user.id === bot().id;
 export const people = () => [...state.users.values()].filter((user) => user.role !== "bot");
 export const nameOf = (id) => { const user = state.users.get(id); return user?.real_name || user?.name || id; };
 export const firstName = (id) => nameOf(id).split(" ")[0];
@@ -71,7 +73,11 @@ export const threadOf = (channel, ts) => all(channel).filter((message) => messag
 
 export const repliesTo = (channel, ts) => threadOf(channel, ts).filter((message) => message.ts !== ts && !message.ephemeral);
 export const messageAt = (channel, ts) => state.messages.get(channel)?.get(ts) ?? state.ephemerals.get(channel)?.get(ts);
-export const statusAt = (channel, thread) => state.statuses.get(`${channel}/${thread ?? ""}`) ?? "";
+const under = (channel, thread) => state.statuses.get(`${channel}/${thread ?? ""}`);
+export const statusAt = (channel, thread) => under(channel, thread)?.text ?? "";
+
+/** The agent session of a thread: {session, stoppable}, or nothing. */
+export const sessionAt = (channel, thread) => under(channel, thread) ?? { session: "", stoppable: false };
 
 /** Keep a pushed or booted message, in place of an older form of it. */
 export function keep(channel, message, kind = "messages") {

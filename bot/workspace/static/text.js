@@ -171,6 +171,10 @@ export function channelChip(id, label = "") {
   return h("button", { type: "button", class: "chip", on: { click: () => go({ channel: id }) } }, "#" + name);
 }
 
+function groupChip(id, label) {
+  return h("span", { class: "chip", title: "A group of people" }, "@" + unescaped(state.usergroups.get(id)?.handle ?? (label.replace(/^@/, "") || id || "group")));
+}
+
 /** @here and friends ring nobody in this workspace: they are shown as what they are. */
 export function broadcastChip(range) {
   return h("span", { class: "chip chip-loud", title: "Rings nobody here" }, "@" + range);
@@ -178,7 +182,7 @@ export function broadcastChip(range) {
 
 function special(rest, label) {
   const [kind, id, form] = rest.split("^");
-  if (kind === "subteam") return h("span", { class: "chip" }, unescaped(label || "@" + (id ?? "group")));
+  if (kind === "subteam") return groupChip(id ?? "", label);
   if (kind === "date") return h("time", { title: label }, date(Number(id), form ?? "", label));
   if (["here", "channel", "everyone"].includes(kind)) return broadcastChip(kind);
   return unescaped(label || `<!${rest}>`);
@@ -220,10 +224,21 @@ export function outgoing(typed) {
   for (const [name, id] of names.sort((a, b) => b[0].length - a[0].length)) {
     text = text.replace(new RegExp(`(^|[^\\p{L}\\p{N}<])@${quoted(name)}(?![\\p{L}\\p{N}])`, "giu"), `$1<@${id}>`);
   }
+  for (const { id, handle } of state.usergroups.values()) {
+    text = text.replace(new RegExp(`(^|[^\\p{L}\\p{N}<])@${quoted(handle)}(?![\\p{L}\\p{N}])`, "giu"), `$1<!subteam^${id}>`);
+  }
   for (const channel of state.channels.values()) {
     if (channel.name) text = text.replace(new RegExp(`(^|\\s)#${quoted(channel.name)}(?![\\w-])`, "gi"), `$1<#${channel.id}|${channel.name}>`);
   }
   return text;
+}
+
+/** A message as its author typed it: the reverse of `outgoing`. */
+export function typedFrom(text) {
+  return unescaped(String(text ?? "")
+    .replace(/<@(\w+)(?:\|[^>]*)?>/g, (_, id) => `@${nameOf(id)}`)
+    .replace(/<#(\w+)(?:\|([^>]*))?>/g, (_, id, name) => `#${state.channels.get(id)?.name ?? name ?? id}`)
+    .replace(/<!subteam\^(\w+)(?:\|[^>]*)?>/g, (_, id) => `@${state.usergroups.get(id)?.handle ?? id}`));
 }
 
 const quoted = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");

@@ -2,6 +2,7 @@
 
 import { h, iconButton } from "./dom.js";
 import { composer } from "./composer.js";
+import { sessionLine } from "./session.js";
 import { timelineView } from "./timeline.js";
 import { go } from "./place.js";
 import { HOME, state, statusAt, threadOf, titleOf } from "./state.js";
@@ -11,7 +12,8 @@ export function threadView(root) {
   const from = h("p", {});
   const list = timelineView("Thread", "thread-messages");
   const writer = composer("thread-composer", () => ({ channel: state.place.channel, thread_ts: state.place.thread }));
-  root.append(h("header", { class: "head" }, h("h1", {}, "Thread"), from, iconButton("close", "Close the thread", () => go({ thread: null }), { testid: "thread-close" })), list.node, writer.node);
+  const session = sessionLine();
+  root.append(h("header", { class: "head" }, h("h1", {}, "Thread"), from, iconButton("close", "Close the thread", () => go({ thread: null }), { testid: "thread-close" })), list.node, session.node, writer.node);
   root.addEventListener("keydown", (event) => { if (event.key === "Escape" && !event.defaultPrevented) go({ thread: null }); });
   let open = null;
 
@@ -24,6 +26,7 @@ export function threadView(root) {
     if (!here || !state.channels.has(channel)) return;
     from.textContent = state.channels.get(channel).kind === "im" ? titleOf(state.channels.get(channel)) : `#${titleOf(state.channels.get(channel))}`;
     writer.show("Reply…", `${channel}/${thread}`);
+    session.show(channel, thread);
     list.show(threadOf(channel, thread), { channel, inThread: true, toEnd: entered, status: statusAt(channel, thread) });
     if (entered && !matchMedia("(pointer: coarse)").matches && !document.activeElement?.closest(".sidebar")) writer.focus();
   };
