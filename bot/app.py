@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from slack_bolt import Ack, App, Respond
+from slack_bolt import Ack, App
 from slack_sdk import WebClient
 
 from bot.asking import Asking
@@ -18,12 +18,16 @@ from bot.corrections import CORRECTION_VIEW, Corrections
 from bot.delivery import Delivery
 from bot.home import home
 from bot.intake import Intake
+from bot.model_view import ModelView
 from bot.models import Models
 from bot.people import BACK_ACTION, RESOLVE_ACTION, TAKE_ACTION, People
+from bot.privacy import Privacy
 from bot.queue_notes import QueueNotes
 from bot.reactions import CORRECT_ACTION, Reactions
+from bot.reconcile import Reconcile
 from bot.replies import private
 from bot.report_card import APPROVE_ACTION, approved
+from bot.retrain_form import RetrainForm
 from bot.roles import Roles
 from bot.run_watch import RunWatch
 from bot.shadow import Shadow
@@ -45,6 +49,7 @@ class Bot:
     workers: Workers
     asking: Asking
     people: People
+    reconcile: Reconcile
     reactions: Reactions
     shadow: Shadow
     watch: RunWatch
@@ -74,16 +79,20 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
     workers.add("people", people.step)
     workers.add("queue", QueueNotes(ledger=ledger, delivery=delivery, open=asking.open).step, pause_s=0.5)
     workers.add("spool", intake.spool.step, pause_s=0.5)
+    reconcile = Reconcile(ledger=ledger, client=client, me=me, intake=intake)
+    workers.add("reconcile", reconcile.step, pause_s=1.0)
     workers.add("shadow", shadow.step)
     workers.add("runs", watch.step, pause_s=1.0)
     workers.add("leases", asking.extend_leases, pause_s=asking.lease_s / 4)
     bolt = build_app(settings, ledger, client, roles=roles, intake=intake)
     add_people(bolt, people, client)
+    Privacy(settings=settings, ledger=ledger, client=client, intake=intake).listen(bolt)
     return Bot(
         bolt=bolt,
         workers=workers,
         asking=asking,
         people=people,
+        reconcile=reconcile,
         reactions=reactions,
         shadow=shadow,
         watch=watch,
@@ -99,7 +108,11 @@ def build_app(settings: Settings, ledger: Ledger, client: WebClient, *, roles: R
         before_authorize=intake,
         listener_executor=ThreadPoolExecutor(LISTENERS, thread_name_prefix="listener"),
     )
-    add_commands(app, Commands(settings=settings, ledger=ledger, roles=roles), client)
+    commands = Commands(settings=settings, ledger=ledger, roles=roles)
+    commands.listen(app, client)
+    RetrainForm(commands=commands, client=client).listen(app)
+    ModelView(commands=commands, client=client).listen(app)
+    add_commands(app, commands, client)
     add_corrections(app, Corrections(settings=settings, ledger=ledger, client=client, roles=roles))
 
     @app.event("app_home_opened")
@@ -116,20 +129,7 @@ def build_app(settings: Settings, ledger: Ledger, client: WebClient, *, roles: R
 
 
 def add_commands(app: App, commands: Commands, client: WebClient) -> None:
-    """/retrain, /model and the report card's button."""
-
-    @app.command("/retrain")
-    def on_retrain(ack: Ack, command: dict[str, Any], respond: Respond) -> None:
-        ack()
-        user, channel = command["user_id"], command["channel_id"]
-        text = commands.retrain(user, command.get("text") or "", channel)
-        private(client, channel, user, text, respond=respond)
-
-    @app.command("/model")
-    def on_model(ack: Ack, command: dict[str, Any], respond: Respond) -> None:
-        ack()
-        user, channel = command["user_id"], command["channel_id"]
-        private(client, channel, user, commands.model(user, command.get("text") or ""), respond=respond)
+    """The report card's button."""
 
     @app.action(APPROVE_ACTION)
     def on_approve(ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:

@@ -6,13 +6,14 @@ repeated: exchange → placeholder → tuned answer (committed) → shown in pla
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import structlog
 
-from bot.answer_view import STOPPED, Part, apology, parts_of
+from bot.answer_view import DOUBT, STOPPED, Part, apology, parts_of
 from bot.delivery import Delivery, NotHere, NotNow
+from bot.doubt import unsure
 from bot.models import UNREACHABLE, Models
 from bot.preview import Preview
 from bot.question import LONGEST_QUESTION, fault_of, language_of, plain
@@ -145,7 +146,17 @@ class Asking:
             stopped_by=lambda: self.ledger.inbox.stopped_by(item.inbox_id),
         )
         preview.end()
-        return answer
+        return self._held_back(answer)
+
+    def _held_back(self, answer: Answer) -> Answer:
+        """The answer, or that it was not sure enough to be shown; what it would have said stays on record."""
+        threshold = self.ledger.doubt.of(answer.base_digest, answer.adapter_digest)
+        if threshold is None or not unsure(answer, threshold, admit=self.settings.admit_doubt):
+            return answer
+        said = answer.params.get("confidence")
+        return replace(
+            answer, status="skipped", reason=f"{DOUBT}: confidence {said:.2f} is below {threshold.value:.2f}"
+        )
 
     def _time_left(self, item: InboxItem) -> float:
         """The deadline counts from the moment of acceptance, but a question that waited still gets half of it."""

@@ -7,6 +7,7 @@ however many shapes it arrives. `sort` decides and is pure; `Intake` acts.
 
 import re
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -30,6 +31,7 @@ STOP_ACTION = "evenkeel_stop"
 TS = re.compile(r"\d{1,12}\.\d{1,9}")
 READABLE_SUBTYPES = (None, "file_share", "thread_broadcast")
 LOCK_PATIENCE_S = 0.15
+LOCK_MEMORY_S = 0.5
 MINUTE_S = 60.0
 
 
@@ -65,6 +67,7 @@ class Intake(Middleware):
 
     def __init__(self, settings: Settings, ledger: Ledger, me: Me, wake: Callable[[], None]) -> None:
         self._settings, self._ledger, self._me, self._wake = settings, ledger, me, wake
+        self._locked_until = 0.0
         self.spool = Spool(folder=ledger.path.parent / "spool", take_in=self.take_in)
 
     def process(self, *, req: BoltRequest, resp: BoltResponse, next: Callable[[], BoltResponse]) -> BoltResponse:
@@ -75,15 +78,20 @@ class Intake(Middleware):
         if not _is_ours_to_store(body):
             return next()
         try:
-            self.take_in(body)
+            self.take_in(body, patience_s=self._patience_s())
         except Busy:
+            self._locked_until = time.monotonic() + LOCK_MEMORY_S
             self.spool.keep(body)
         return BoltResponse(status=200, body="")
 
-    def take_in(self, body: dict[str, Any]) -> None:
-        """Store the event if it matters. Raises Busy when the ledger stays locked for longer than an ack can wait."""
+    def _patience_s(self) -> float:
+        """How long an ack may wait for a lock: not at all while another one has just waited in vain."""
+        return 0.0 if time.monotonic() < self._locked_until else LOCK_PATIENCE_S
+
+    def take_in(self, body: dict[str, Any], *, patience_s: float = LOCK_PATIENCE_S) -> None:
+        """Store the event if it matters. Raises Busy when the ledger stays locked for longer than that."""
         try:
-            with self._ledger.connections.patience(LOCK_PATIENCE_S):
+            with self._ledger.connections.patience(patience_s):
                 self._store(body)
         except sqlite3.OperationalError as error:
             if not is_locked(error):
@@ -104,6 +112,18 @@ class Intake(Middleware):
             payload=arrival.payload,
         )
         log.info("accepted", kind=arrival.kind, event_id=arrival.event_id, new=new)
+        self._wake()
+
+    def call_person(self, user: str, channel: str, thread_ts: str, at: str) -> None:
+        """A call for a person that came from no message of ours. Raises Busy."""
+        self._ledger.inbox.accept(
+            event_id=f"person:{channel}:{at}:{user}",
+            kind="person",
+            team=self._me.team,
+            channel=channel,
+            ts=thread_ts,
+            payload={"user": user, "thread_ts": thread_ts},
+        )
         self._wake()
 
     def _within_limits(self, arrival: Arrival) -> Arrival:

@@ -17,12 +17,16 @@ from slack_sdk.socket_mode import SocketModeClient
 
 from bot.app import Bot, build_bot
 from bot.http_mode import http_app
+from bot.shapes import drop_strange
 from bot.slack import SLACK_ERRORS, make_client, trouble_of, who_am_i
+from bot.socket_watch import LOOK_EVERY_S, SocketWatch
+from bot.workers import Workers
 from storage.errors import ConfigurationError
 from storage.ledger import Ledger
 from storage.settings import Settings
 
 log = structlog.get_logger()
+ACKS = 32  # envelopes that are stored at once
 
 
 def run_bot(settings: Settings, ledger: Ledger) -> None:
@@ -63,7 +67,10 @@ def running_bot(settings: Settings, ledger: Ledger) -> Iterator[Bot]:
 def socket_mode(settings: Settings, bot: Bot) -> Iterator[None]:
     """Raises ConfigurationError when Slack gives no connection."""
     token = settings.slack_app_token.get_secret_value()
-    handler = SocketModeHandler(bot.bolt, token, web_client=make_client(token, settings.slack_api_url))
+    handler = SocketModeHandler(
+        bot.bolt, token, web_client=make_client(token, settings.slack_api_url), concurrency=ACKS
+    )
+    handler.client.message_listeners.insert(0, drop_strange)
     try:
         handler.client.connect()
     except SLACK_ERRORS as error:
@@ -72,9 +79,13 @@ def socket_mode(settings: Settings, bot: Bot) -> Iterator[None]:
             f"Slack gave no Socket Mode connection: {trouble_of(error).code}. Next: check that SLACK_APP_TOKEN is an "
             "app-level token with the scope connections:write, and that Socket Mode is on."
         ) from None
+    watch = Workers()
+    watch.add("socket", SocketWatch(client=handler.client, changed=bot.reconcile.again).step, pause_s=LOOK_EVERY_S)
+    watch.start()
     try:
         yield
     finally:
+        watch.stop(patience_s=1.0)
         hang_up(handler.client)
 
 

@@ -44,6 +44,17 @@ class Ratings:
         )
         return tuple(Rating(**row) for row in rows)
 
+    def reactions_on(self, team: str, channel: str, ts: str) -> set[tuple[str, str]]:
+        """(user, emoji) of all reactions that stand on one message, whatever they mean. Pending events count too late."""
+        rows = self._connections.db.execute(
+            "SELECT user, reaction FROM rating_events e WHERE (team, channel, ts) = (?,?,?) AND source='reaction'"
+            " AND action='add' AND NOT EXISTS (SELECT 1 FROM rating_events l WHERE"
+            " (l.team, l.channel, l.ts, l.user, l.reaction) = (e.team, e.channel, e.ts, e.user, e.reaction)"
+            " AND (l.event_ts, l.rating_event_id) > (e.event_ts, e.rating_event_id))",
+            (team, channel, ts),
+        ).fetchall()
+        return {(row[0], row[1]) for row in rows}
+
     def counts(self) -> dict[str, int]:
         """Standing verdicts by "role:sign", for status and the App Home."""
         rows = self._connections.db.execute("SELECT role, sign, count(*) FROM ratings GROUP BY role, sign").fetchall()

@@ -1,0 +1,151 @@
+"""What Slack never delivered: read again on start and after a dead connection, and taken in as if it had arrived.
+
+Promise: replies in recent threads, questions in recent channels and the reactions on recent answers end where they would
+have ended; what is known already changes nothing (the inbox's keys and the fold of ratings see to that). A question that
+a person has answered in the meantime is left alone.
+Source: Slack does not promise to deliver again what was missed in an outage (slack-status.com, 2025-02).
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import structlog
+
+from bot.intake import Intake
+from bot.question import mentions
+from bot.reactions import canonical
+from bot.slack import SLACK_ERRORS, Me, PacedClient, persist, trouble_of
+from storage.forgetting import is_forgotten
+from storage.ledger import Ledger
+
+log = structlog.get_logger()
+OLDEST = timedelta(days=1)
+OVERLAP = timedelta(minutes=10)
+THREADS = 50
+PAGE = 200
+TAKEN_IN = ("question", "excess", "remark")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconcile:
+    """The worker of what was missed. `again` asks for another pass; the first one comes by itself."""
+
+    ledger: Ledger
+    client: PacedClient
+    me: Me
+    intake: Intake
+    _wanted: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._wanted.set()
+
+    def again(self) -> None:
+        self._wanted.set()
+
+    def step(self) -> bool:
+        """One pass if somebody asked for it; always False: it is called again after a pause."""
+        if self._wanted.is_set():
+            self._wanted.clear()
+            self.pass_over()
+        return False
+
+    def pass_over(self) -> int:
+        """Take in everything that was missed; returns how many events that were. One place that fails stops no other."""
+        threads = self.ledger.exchanges.recent_threads(max_age_s=OLDEST.total_seconds(), limit=THREADS)
+        oldest = self._oldest()
+        places: list[Callable[[], Iterator[dict[str, Any]]]] = [
+            *(partial(self._channel, channel, oldest) for channel in dict.fromkeys(c for c, _ in threads)),
+            *(partial(self._thread, channel, ts, oldest) for channel, ts in threads),
+        ]
+        found = 0
+        for place in places:
+            try:
+                for body in place():
+                    self.intake.take_in(body)
+                    found += 1
+            except SLACK_ERRORS as error:
+                log.warning("not_reconciled", code=trouble_of(error).code)
+        log.info("reconciled", threads=len(threads), found=found)
+        return found
+
+    def _oldest(self) -> str:
+        """Messages since shortly before the last event that we heard of, but none older than a day."""
+        now, last = self.ledger.clock(), self.ledger.inbox.last_received()
+        since = now - OLDEST if last is None else max(now - OLDEST, last - OVERLAP)
+        return f"{since.timestamp():.6f}"
+
+    def _channel(self, channel: str, oldest: str) -> Iterator[dict[str, Any]]:
+        """Questions that stand in the channel itself, unless a person has answered them."""
+        for message in self._pages(partial(self.client.conversations_history, channel=channel, oldest=oldest)):
+            direct = channel.startswith("D")
+            if not (direct or mentions(str(message.get("text") or ""), self.me.user)):
+                continue
+            others = set(message.get("reply_users") or ()) - {self.me.user, message.get("user")}
+            if not others:
+                yield from self._message(channel, message)
+
+    def _thread(self, channel: str, thread_ts: str, oldest: str) -> Iterator[dict[str, Any]]:
+        """Replies that we have not seen and nobody has answered, and the reactions on our answers."""
+        at = f"{self.ledger.clock().timestamp():.6f}"
+        call = partial(self.client.conversations_replies, channel=channel, ts=thread_ts)
+        messages = list(self._pages(call))
+        for number, message in enumerate(messages):
+            if self.ledger.exchanges.is_known(self.me.team, channel, message["ts"]):
+                yield from self._reactions(channel, message, at)
+            elif float(message["ts"]) > float(oldest):
+                later = {m.get("user") for m in messages[number + 1 :]} - {message.get("user"), self.me.user}
+                if not later:
+                    yield from self._message(channel, message)
+
+    def _message(self, channel: str, message: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if self.ledger.inbox.holds(self.me.team, channel, message["ts"], kinds=TAKEN_IN):
+            return
+        kind = "im" if channel.startswith("D") else "channel"
+        event = {name: value for name, value in message.items() if name != "edited"}
+        yield self._body(f"missed:{channel}:{message['ts']}", {**event, "channel": channel, "channel_type": kind})
+
+    def _reactions(self, channel: str, message: dict[str, Any], at: str) -> Iterator[dict[str, Any]]:
+        """The difference between what stands in Slack and what the ledger's events add up to, as events of `at`."""
+        ts = message["ts"]
+        there = {
+            (user, canonical(reaction["name"]))
+            for reaction in self._complete(channel, message)
+            for user in reaction["users"]
+            if user != self.me.user and not is_forgotten(self.ledger, user)
+        }
+        here = self.ledger.ratings.reactions_on(self.me.team, channel, ts)
+        for kind, missed in (("reaction_added", there - here), ("reaction_removed", here - there)):
+            for user, name in sorted(missed):
+                event = {
+                    "type": kind,
+                    "user": user,
+                    "reaction": name,
+                    "item_user": self.me.user,
+                    "item": {"type": "message", "channel": channel, "ts": ts},
+                    "event_ts": at,
+                }
+                yield self._body(f"missed:{kind}:{channel}:{ts}:{user}:{name}:{at}", event)
+
+    def _complete(self, channel: str, message: dict[str, Any]) -> list[dict[str, Any]]:
+        """The reactions with all their users: a listing names only some where there are many."""
+        reactions: list[dict[str, Any]] = message.get("reactions") or []
+        if all(len(r["users"]) >= r.get("count", 0) for r in reactions):
+            return reactions
+        reply = persist(partial(self.client.reactions_get, channel=channel, timestamp=message["ts"], full=True))
+        return list((reply.get("message") or {}).get("reactions") or [])
+
+    def _pages(self, call: Callable[..., Any]) -> Iterator[dict[str, Any]]:
+        cursor = ""
+        while True:
+            reply = persist(partial(call, limit=PAGE, cursor=cursor or None))
+            yield from reply.get("messages") or ()
+            cursor = (reply.get("response_metadata") or {}).get("next_cursor") or ""
+            if not cursor:
+                return
+
+    def _body(self, event_id: str, event: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "event_callback", "event_id": event_id, "team_id": self.me.team, "event": event}

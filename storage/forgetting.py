@@ -1,0 +1,105 @@
+"""Forgetting a person: what the ledger and the datasets hold of them goes, and a receipt says what went.
+
+Promise: after `forget` returned, no question, answer, rating, reason or taught reply of theirs is left in the ledger and
+no built dataset holds a row of their conversations; the keys of their events stay, so that a late delivery brings nothing
+back. Adapters that learned from them are named: the next run trains without them. Backups and Slack itself are not ours.
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from storage.clock import to_text
+from storage.digests import digest_of
+from storage.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What was forgotten, in numbers."""
+
+    questions: int
+    ratings: int
+    taught: int
+    datasets: int
+    adapters: tuple[str, ...]
+
+
+def forget(ledger: Ledger, datasets_dir: Path, user: str, *, actor: str) -> Receipt:
+    """Forget this person. The datasets go last: a crash in between is made up for by calling it again."""
+    with ledger.connections.write() as db:
+        threads = {
+            f"{row[0]}:{row[1]}:{row[2]}"
+            for row in db.execute("SELECT team, channel, thread_ts FROM exchanges WHERE asker=?", (user,)).fetchall()
+        } | {
+            f"{row[0]}:{row[1]}:{row[2]}"
+            for row in db.execute("SELECT team, channel, thread_ts FROM taught WHERE author=?", (user,)).fetchall()
+        }
+        _forget_context(db, user)
+        questions = db.execute("DELETE FROM exchanges WHERE asker=?", (user,)).rowcount
+        ratings = db.execute("DELETE FROM rating_events WHERE user=?", (user,)).rowcount
+        db.execute("DELETE FROM reasons WHERE user=?", (user,))
+        taught = db.execute("DELETE FROM taught WHERE author=? OR teacher=?", (user, user)).rowcount
+        taught += db.execute("DELETE FROM corrections WHERE author=?", (user,)).rowcount
+        db.execute("DELETE FROM picks WHERE reviewer=?", (user,))
+        db.execute(
+            "UPDATE inbox SET payload='{}', asker='', state=CASE WHEN state IN ('new','leased') THEN 'failed' ELSE state END,"
+            " lease_until=NULL, note='forgotten' WHERE asker=?",
+            (user,),
+        )
+        found = _datasets_with(datasets_dir, threads)
+        adapters = tuple(
+            row[0]
+            for digest in found
+            for row in db.execute("SELECT digest FROM adapters WHERE dataset_digest=?", (digest,)).fetchall()
+        )
+        receipt = Receipt(
+            questions=questions, ratings=ratings, taught=taught, datasets=len(found), adapters=tuple(sorted(adapters))
+        )
+        body = {**asdict(receipt), "subject": digest_of(user)}
+        db.execute(
+            "INSERT INTO erasures(at, actor, receipt) VALUES (?,?,?)",
+            (to_text(ledger.clock()), "themselves" if actor == user else actor, json.dumps(body)),
+        )
+    for digest in found:
+        shutil.rmtree(datasets_dir / digest)
+    return receipt
+
+
+def is_forgotten(ledger: Ledger, user: str) -> bool:
+    """Whether this person was ever forgotten: what of them is read again from Slack must not come back."""
+    found = ledger.connections.db.execute(
+        "SELECT 1 FROM erasures WHERE json_extract(receipt, '$.subject') = ?", (digest_of(user),)
+    ).fetchone()
+    return found is not None
+
+
+def _forget_context(db: Database, user: str) -> None:
+    """Other people's questions in the same threads lose what was said before them: it holds the person's words."""
+    rows = db.execute(
+        "SELECT o.exchange_id, o.messages FROM exchanges o WHERE o.asker<>? AND EXISTS (SELECT 1 FROM exchanges e WHERE"
+        " e.asker=? AND (e.team, e.channel, e.thread_ts) = (o.team, o.channel, o.thread_ts))",
+        (user, user),
+    ).fetchall()
+    for exchange_id, messages in rows:
+        told = json.loads(messages)
+        kept = [message for message in told if message["role"] == "system"] + told[-1:]
+        db.execute("UPDATE exchanges SET messages=? WHERE exchange_id=?", (json.dumps(kept), exchange_id))
+
+
+def _datasets_with(datasets_dir: Path, conversations: set[str]) -> list[str]:
+    """The built datasets that hold a row of these conversations."""
+    if not conversations or not datasets_dir.is_dir():
+        return []
+    return sorted(folder.name for folder in datasets_dir.iterdir() if folder.is_dir() and _holds(folder, conversations))
+
+
+def _holds(folder: Path, conversations: set[str]) -> bool:
+    for file in folder.glob("*.jsonl"):
+        with file.open(encoding="utf-8") as lines:
+            if any(json.loads(line).get("conversation_id") in conversations for line in lines if line.strip()):
+                return True
+    return False
