@@ -1,22 +1,28 @@
-"""/retrain and /model: what people type, as one sentence back.
+"""/retrain and /model: what people type, as one sentence back; the button that cancels a run.
 
 Promise: only admins change anything, every try leaves an audit row, and every refusal names the next step.
 The functions return text; acking and sending are the listeners' work.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from slack_bolt import Ack, App
+from slack_sdk import WebClient
+
+from bot.replies import private
+from bot.report_card import CANCEL_ACTION
 from bot.roles import Roles
 from bot.safe_text import escape, printable
 from storage.digests import short
-from storage.errors import EvenkeelError
+from storage.errors import EvenkeelError, UsageError
 from storage.ledger import Ledger
 from storage.recipe import RANGES, parse_overrides, recipe_from, warnings_for
-from storage.records import Promotion
+from storage.records import ACTIVE_STATES, Promotion
 from storage.settings import Settings
 
-RETRAIN_HINT = "[lr=… epochs=… rank=… force] | cancel | help"
+RETRAIN_HINT = "[now | lr=… epochs=… rank=… force dry] | cancel | help"
 MODEL_HINT = "[list] | rollback [version] | promote RUN | help"
 NOT_YOU = "Only admins can do this. If you should be one, ask whoever runs Evenkeel to add you to ADMINS."
 UNKNOWN = "I could not check with Slack whether you are an admin, so nothing was done. Please try again in a minute."
@@ -29,33 +35,50 @@ class Commands:
     roles: Roles
 
     def retrain(self, user: str, text: str, channel: str) -> str:
-        """Start, cancel or explain a run."""
-        words = printable(text).strip()
-        if words.lower() == "help":
+        """Start, cancel or explain a run. `now`, or no word at all, starts one with the settings' recipe."""
+        words = printable(text).split()
+        if [word.lower() for word in words] == ["help"]:
             return retrain_help()
         if refusal := self.refusal(user, "retrain"):
             return refusal
         try:
-            return self._cancel(user) if words.lower() == "cancel" else self._start(user, words, channel)
+            if [word.lower() for word in words] == ["cancel"]:
+                return self._cancel_active(user)
+            return self._start(user, " ".join(word for word in words if word.lower() != "now"), channel)
         except EvenkeelError as error:
             return escape(str(error))
 
     def _start(self, user: str, words: str, channel: str) -> str:
         overrides = parse_overrides(words)
-        recipe = recipe_from(self.settings, {name: value for name, value in overrides.items() if name != "force"})
-        warnings = warnings_for(recipe)
-        if warnings and not overrides.get("force"):
+        warnings = warnings_for(recipe_from(self.settings, overrides))
+        if warnings and not overrides.get("force") and not overrides.get("dry_run"):
             return "\n".join(f"⚠️ {escape(w)}" for w in warnings) + "\nNothing was started. Add `force` to start anyway."
+        return self.request(user, overrides, channel)
+
+    def request(self, user: str, overrides: Mapping[str, Any], channel: str) -> str:
+        """Ask for a run and say so. The caller has checked the role and the values. Raises Busy naming the active run."""
         run_id = self.ledger.runs.request(reason="command", requested_by=user, overrides=overrides, channel=channel)
-        self.ledger.audit(user, "retrain", {"run_id": run_id, "overrides": overrides})
+        self.ledger.audit(user, "retrain", {"run_id": run_id, "overrides": dict(overrides)})
+        if overrides.get("dry_run"):
+            return f"Dry run {run_id} is queued; what it finds will appear here. It trains nothing."
         return f"Run {run_id} is queued; its progress will appear here. `/retrain cancel` stops it."
 
-    def _cancel(self, user: str) -> str:
+    def _cancel_active(self, user: str) -> str:
         active = self.ledger.runs.active()
-        if active is None or not self.ledger.runs.cancel(active.run_id):
-            return "No run is active, so there is nothing to cancel."
-        self.ledger.audit(user, "cancel", {"run_id": active.run_id})
-        return f"Run {active.run_id} is being cancelled; the model that serves stays."
+        return self._cancel(user, active.run_id) if active else "No run is active, so there is nothing to cancel."
+
+    def cancel_run(self, user: str, value: str) -> str:
+        """A click on a live run's button; `value` is the run's number."""
+        return self.as_admin(user, "cancel", lambda: self._cancel(user, number(value) or 0))
+
+    def _cancel(self, user: str, run_id: int) -> str:
+        run = self.ledger.runs.get(run_id)
+        if run is None:
+            raise UsageError("This button belongs to no run that is known here. Next: `/retrain cancel`.")
+        if run.state not in ACTIVE_STATES or not self.ledger.runs.cancel(run_id):
+            return f"Run {run_id} is already over, so there is nothing to cancel."
+        self.ledger.audit(user, "cancel", {"run_id": run_id})
+        return f"Run {run_id} is being cancelled; the model that serves stays."
 
     def model(self, user: str, text: str) -> str:
         """List the versions, roll back, or promote a candidate that waits for an admin."""
@@ -64,9 +87,9 @@ class Commands:
             case [] | ["list"]:
                 return self._versions()
             case ["rollback"] | ["rollback", _]:
-                return self._as_admin(user, "rollback", lambda: self._rollback(user, words[1:]))
+                return self.as_admin(user, "rollback", lambda: self._rollback(user, words[1:]))
             case ["promote", run]:
-                return self._as_admin(user, "promote", lambda: self._promote(user, run))
+                return self.as_admin(user, "promote", lambda: self._promote(user, run))
             case _:
                 return f"`/model {MODEL_HINT}`\nExample: `/model rollback 2`"
 
@@ -92,11 +115,12 @@ class Commands:
         self.ledger.audit(user, f"{action}_refused", {"role": role})
         return UNKNOWN if role == "unknown" else NOT_YOU
 
-    def _as_admin(self, user: str, action: str, act: Any) -> str:
+    def as_admin(self, user: str, action: str, act: Callable[[], str]) -> str:
+        """What `act` says, or why this person may not, or why it could not be done."""
         if refusal := self.refusal(user, action):
             return refusal
         try:
-            return str(act())
+            return act()
         except EvenkeelError as error:
             return escape(str(error))
 
@@ -104,9 +128,27 @@ class Commands:
         wanted = words[0].removeprefix("v") if words else None
         if wanted is not None and number(wanted) is None:
             return f"“{escape(words[0][:40])}” is no version. `/model` lists them; 0 is the base model."
-        promotion = self.ledger.promotions.rollback(
-            actor=user, reason="rolled back in Slack", to_version=None if wanted is None else number(wanted)
-        )
+        return self._rolled_back(user, None if wanted is None else number(wanted))
+
+    def rollback_seen(self, user: str, version: str, seen: str) -> str:
+        """A click on a version. `seen` is the promotion that served when its button was drawn.
+
+        Whoever clicks decides about what they saw: when another serves by now, nothing is done.
+        """
+        return self.as_admin(user, "rollback", lambda: self._rollback_seen(user, version, seen))
+
+    def _rollback_seen(self, user: str, version: str, seen: str) -> str:
+        wanted = number(version)
+        if wanted is None:
+            raise UsageError("This button belongs to no version. Next: /model.")
+        with self.ledger.connections.write():
+            champion = self.ledger.promotions.champion()
+            if champion is None or champion.promotion_id != number(seen):
+                return "Nothing was done: somebody changed the champion since this list was drawn. Look again."
+            return self._rolled_back(user, wanted)
+
+    def _rolled_back(self, user: str, version: int | None) -> str:
+        promotion = self.ledger.promotions.rollback(actor=user, reason="rolled back in Slack", to_version=version)
         return f"{name_of(promotion)} is the champion again. `/model` shows when the engine has confirmed it."
 
     def _promote(self, user: str, run: str) -> str:
@@ -122,6 +164,15 @@ class Commands:
             return "No version was promoted yet: the base model answers. Next: `/retrain` (admins)."
         lines = [_line(p) for p in reversed(history[-10:])]
         return f"*{name_of(history[-1])} answers now.*\n" + "\n".join(lines)
+
+    def listen(self, app: App, client: WebClient) -> None:
+        """The Cancel button under a live run; the commands themselves belong to their forms."""
+
+        @app.action(CANCEL_ACTION)
+        def on_cancel(ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
+            ack()
+            user, channel = body["user"]["id"], (body.get("container") or {}).get("channel_id", "")
+            private(client, channel, user, self.cancel_run(user, action.get("value") or ""))
 
 
 def number(text: str) -> int | None:

@@ -7,17 +7,26 @@ import structlog
 from slack_sdk import WebClient
 
 from bot.answer_view import section
+from bot.safe_text import escape
 from bot.slack import SLACK_ERRORS, trouble_of
+from storage.errors import EvenkeelError
 
 log = structlog.get_logger()
 View = dict[str, Any]
 
 
 def open_then_fill(client: WebClient, trigger_id: str, title: str, build: Callable[[], View]) -> bool:
-    """Open a small view, then put what `build` gives in its place; False when Slack took one of them not."""
+    """Open a small view, then put what `build` gives in its place; False when Slack refused one of the two.
+
+    A deliberate error of `build` is shown in the view.
+    """
     try:
         opened = client.views_open(trigger_id=trigger_id, view=modal(title, section("_One moment …_")))
-        client.views_update(view_id=opened["view"]["id"], view=build())
+        try:
+            view = build()
+        except EvenkeelError as error:
+            view = modal(title, section(escape(str(error))))
+        client.views_update(view_id=opened["view"]["id"], view=view)
     except SLACK_ERRORS as error:
         log.info("modal_failed", code=trouble_of(error).code)
         return False

@@ -6,10 +6,12 @@ Pure: reads records and the report's view, returns blocks. Knows no ledger.
 from typing import Any
 
 from bot.answer_view import Part, context, section
+from bot.outlook import dry_run_lines
 from bot.safe_text import escape
 from storage.records import Decision, Run
 
 APPROVE_ACTION = "evenkeel_approve"
+CANCEL_ACTION = "evenkeel_cancel_run"
 ICONS = {"PROMOTE": "✅", "REFUSE": "⛔", "HOLD": "✋"}
 BAR = 20
 TABLE_CHARACTERS = 2_800
@@ -20,7 +22,7 @@ def progress(run: Run) -> Part:
     p = run.progress
     head = f"*Run {run.run_id}*, asked by {_who(run)}"
     if not p:
-        return _card(head, "_Queued: waiting for the worker._")
+        return _live(run, head, "_Queued: waiting for the worker._")
     stage = (
         f"Stage {p['stage_no']} of {p['stages']}: {p.get('stage', '')}"
         if p.get("stages")
@@ -34,7 +36,29 @@ def progress(run: Run) -> Part:
     ]
     text = escape(str(p.get("text") or ""))
     stopping = ["_Cancelling …_"] if run.cancel_requested else []
-    return _card(head, *lines, *([" · ".join(facts)] if facts else []), *([text] if text else []), *stopping)
+    return _live(run, head, *lines, *([" · ".join(facts)] if facts else []), *([text] if text else []), *stopping)
+
+
+def _live(run: Run, *lines: str) -> Part:
+    """The lines with the button that stops the run, until somebody has pressed it."""
+    card = _card(*lines)
+    return card if run.cancel_requested else Part(text=card.text, blocks=(*card.blocks, cancelling(run)))
+
+
+def cancelling(run: Run) -> dict[str, Any]:
+    button = {
+        "type": "button",
+        "action_id": CANCEL_ACTION,
+        "text": {"type": "plain_text", "text": "Cancel"},
+        "value": str(run.run_id),
+        "confirm": {
+            "title": {"type": "plain_text", "text": "Cancel this run?"},
+            "text": {"type": "plain_text", "text": "What it has trained is thrown away. The model that serves stays."},
+            "confirm": {"type": "plain_text", "text": "Cancel the run"},
+            "deny": {"type": "plain_text", "text": "Let it go on"},
+        },
+    }
+    return {"type": "actions", "block_id": CANCEL_ACTION, "elements": [button]}
 
 
 def bar(done: float, total: float, unit: str) -> str:
@@ -59,6 +83,8 @@ def ended(run: Run) -> Part:
         )
     if run.state == "cancelled":
         return _card(head, "*Cancelled.* _The model that serves stays as it was._")
+    if found := dry_run_lines(run):
+        return _card(head, *found)
     return _card(head, "*Decided*, but its report could not be read. `evenkeel report` on the server may have more.")
 
 

@@ -12,10 +12,10 @@ from storage.database import Connections
 
 _TRUSTED = "('agent','admin')"
 _CORRECTED = (
-    "SELECT exchange_id, author, at FROM corrections c WHERE role IN {t} AND removed_at IS NULL AND correction_id ="
-    " (SELECT max(n.correction_id) FROM corrections n WHERE n.exchange_id=c.exchange_id AND n.role IN {t}"
+    f"SELECT exchange_id, author, at FROM corrections c WHERE role IN {_TRUSTED} AND removed_at IS NULL AND correction_id ="
+    f" (SELECT max(n.correction_id) FROM corrections n WHERE n.exchange_id=c.exchange_id AND n.role IN {_TRUSTED}"
     " AND n.removed_at IS NULL)"
-).format(t=_TRUSTED)
+)
 _LESSONS = f"""
 WITH corrected AS ({_CORRECTED}),
 liked AS (
