@@ -8,6 +8,7 @@ from typing import Any
 
 from bot.workspace.records import Channel, Json
 from bot.workspace.refused import Refused
+from bot.workspace.sessions import Sessions
 from bot.workspace.views import Views
 from bot.workspace.world import World
 
@@ -20,6 +21,7 @@ class Api:
 
     world: World
     views: Views
+    sessions: Sessions
     url: str
     socket_url: Callable[[], str]
     uploads: dict[str, Json] = field(default_factory=dict)  # files that were announced and not completed

@@ -124,7 +124,7 @@ class Driver:
 
     def thread(self, channel: str, thread_ts: str) -> Json:
         """The status, title and prompts that the bot gave a thread."""
-        return self._copy(lambda: self._workspace.world.threads.get((channel, thread_ts), {}))
+        return self._copy(lambda: self._workspace.sessions.threads.get((channel, thread_ts), {}))
 
     @property
     def files(self) -> list[Json]:

@@ -13,6 +13,7 @@ from bot.workspace.events import home_opened, shown, stopped
 from bot.workspace.inputs import HOLDS, carried, elements, merged, value_of
 from bot.workspace.records import Json
 from bot.workspace.refused import Refused
+from bot.workspace.sessions import Sessions
 from bot.workspace.views import Views
 from bot.workspace.world import World, with_block_ids
 
@@ -35,6 +36,7 @@ class ResponseUrl:
 class Interactions:
     world: World
     views: Views
+    sessions: Sessions
     courier: Courier
     events: Events
     url: str
@@ -163,7 +165,7 @@ class Interactions:
     def stop(self, user: str, channel: str, thread_ts: str) -> None:
         """The person presses Stop under a thread. Raises Refused not_processing, not_in_channel …"""
         self.world.writable(channel, user)
-        self.events.tell(stopped(user, channel, thread_ts, self.world.stop(channel, thread_ts)))
+        self.events.tell(stopped(user, channel, thread_ts, self.sessions.stop(channel, thread_ts)))
 
     def _interaction(self, kind: str, user: str) -> Json:
         person = self.world.user(user)

@@ -24,7 +24,7 @@ def start_stream(api: Api, given: Json) -> Json:
     grown = _grown([], given)
     more = {"streaming": True, "stream_started": api.world.now()}
     message = api.world.post(channel.id, api.me, grown, thread_ts=thread_ts, **more)
-    api.world.session(channel.id, message["thread_ts"], "processing")
+    api.sessions.set(channel.id, message["thread_ts"], "processing")
     return {"channel": channel.id, "ts": message["ts"]}
 
 
@@ -46,7 +46,7 @@ def stop_stream(api: Api, given: Json) -> Json:
     if given.get("metadata"):
         content["metadata"] = limits.metadata(given["metadata"])
     message = api.world.edit(channel, message["ts"], content | STREAM_OVER, by=None)
-    api.world.session(channel, message["thread_ts"], session)
+    api.sessions.set(channel, message["thread_ts"], session)
     return {"channel": channel, "ts": message["ts"], "message": shown(message)}
 
 

@@ -41,12 +41,12 @@ def set_status(api: Api, given: Json) -> Json:
     if len(given.get("loading_messages") or []) > MOST_LOADING:
         said = f"[ERROR] no more than {MOST_LOADING} loading_messages"
         raise Refused("invalid_arguments", response_metadata={"messages": [said]})
-    api.world.status(channel, thread_ts, str(given.get("status") or ""))
+    api.sessions.status(channel, thread_ts, str(given.get("status") or ""))
     return {}
 
 
 def set_title(api: Api, given: Json) -> Json:
-    api.world.threads.setdefault(_thread(api, given), {})["title"] = need(given, "title")
+    api.sessions.note(*_thread(api, given), title=need(given, "title"))
     return {}
 
 
@@ -61,7 +61,7 @@ def set_prompts(api: Api, given: Json) -> Json:
             "invalid_arguments", response_metadata={"messages": ["[ERROR] 1 to 4 prompts with title and message"]}
         )
     channel = api.world.channel(need(given, "channel_id"))
-    api.world.threads.setdefault((channel.id, str(given.get("thread_ts") or "")), {})["prompts"] = prompts
+    api.sessions.note(channel.id, str(given.get("thread_ts") or ""), prompts=prompts)
     return {}
 
 
@@ -69,14 +69,14 @@ def set_session(api: Api, given: Json) -> Json:
     status = session_status(need(given, "status"))
     place = _thread(api, given)
     if given.get("title"):
-        api.world.threads.setdefault(place, {})["title"] = _title(given)
-    api.world.session(*place, status)
-    api.world.status(*place, WORKING[status])
+        api.sessions.note(*place, title=_title(given))
+    api.sessions.set(*place, status)
+    api.sessions.status(*place, WORKING[status])
     return {}
 
 
 def rename_session(api: Api, given: Json) -> Json:
-    api.world.threads.setdefault(_thread(api, given), {})["title"] = _title(given)
+    api.sessions.note(*_thread(api, given), title=_title(given))
     return {}
 
 

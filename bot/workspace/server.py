@@ -28,6 +28,7 @@ from bot.workspace.interactions import Interactions
 from bot.workspace.records import Change, Json
 from bot.workspace.refused import Refused
 from bot.workspace.saving import load, save
+from bot.workspace.sessions import Sessions
 from bot.workspace.socket_mode import SocketMode
 from bot.workspace.ui import Ui
 from bot.workspace.views import Views
@@ -63,9 +64,9 @@ class Workspace:
         self.world = World(app=seed.the_app(self.manifest), now=time.time)
         if self.save_to:
             load(self.world, self.save_to)
-        self.views = Views(world=self.world)
+        self.views, self.sessions = Views(world=self.world), Sessions(world=self.world)
         self.sockets = SocketMode(self.world.app.id, ack_timeout_s=self.ack_timeout_s)
-        self.world.listeners += [self.hear, self.ui.hear]
+        self.world.listeners += [self.hear, self.ui.hear, self.sessions.hear]
 
     @cached_property
     def courier(self) -> Courier:
@@ -75,7 +76,10 @@ class Workspace:
 
     @cached_property
     def interactions(self) -> Interactions:
-        return Interactions(world=self.world, views=self.views, courier=self.courier, events=self.events, url=self.url)
+        return Interactions(
+            world=self.world, views=self.views, sessions=self.sessions,
+            courier=self.courier, events=self.events, url=self.url,
+        )  # fmt: skip
 
     @cached_property
     def events(self) -> Events:
@@ -87,7 +91,8 @@ class Workspace:
 
     @cached_property
     def web_api(self) -> WebApi:
-        return WebApi(api=Api(world=self.world, views=self.views, url=self.url, socket_url=self._socket_url))
+        api = Api(world=self.world, views=self.views, sessions=self.sessions, url=self.url, socket_url=self._socket_url)
+        return WebApi(api=api)
 
     def _socket_url(self) -> str:
         return f"{self.url.replace('http', 'ws', 1)}link/?ticket={self.sockets.ticket()}&app_id={self.world.app.id}"

@@ -95,11 +95,7 @@ class Ui:
             "shortcuts": [{name: s.get(name, "") for name in ("callback_id", "name", "type")} for s in app.shortcuts],
             "messages": {c.id: [self.shown(c.id, m) for m in self.world.messages[c.id].values()] for c in channels},
             "ephemerals": self.world.notes.get(user, []),
-            "statuses": [
-                _status(self.world.under(*place))
-                for place in self.world.threads
-                if place[0] in {c.id for c in channels}
-            ],
+            "statuses": [_status(s) for s in self.interactions.sessions.all() if s.channel in channels],
             "usergroups": [{"id": g.id, "handle": g.handle} for g in self.world.usergroups.values()],
             "home": self.interactions.views.homes.get(user),
         }

@@ -22,7 +22,6 @@ from bot.workspace.records import (
     Posted,
     Reacted,
     Role,
-    StatusShown,
     User,
     Usergroup,
     Whispered,
@@ -44,7 +43,6 @@ class World:
     messages: dict[str, Messages] = field(default_factory=lambda: {channel.id: {} for channel in seed.CHANNELS})
     notes: dict[str, list[Json]] = field(default_factory=dict)  # who sees it → messages that only they see
     replies: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)  # (channel, parent) → ts in order
-    threads: dict[tuple[str, str], Json] = field(default_factory=dict)  # status, session, title and prompts
     files: dict[str, Json] = field(default_factory=dict)
     listeners: list[Callable[[Change], None]] = field(default_factory=list)
     last_ts: float = 0.0
@@ -140,8 +138,6 @@ class World:
         self.tell(Posted(channel=place, message=message))
         if parent is not None:
             self._count(place, parent, message)
-            if user == self.app.user_id:
-                self.status(place.id, parent["ts"], "")
         return message
 
     def writable(self, channel: str, user: str) -> Channel:
@@ -247,7 +243,7 @@ class World:
             del message["reactions"]
         self.tell(Reacted(channel=place, message=message, user=user, name=name, added=on, at=self.next_ts()))
 
-    # What one person sees, and the line under a thread
+    # What one person sees
 
     def whisper(
         self, user: str, channel: str, content: Json, *, thread_ts: str | None = None, app: bool = True
@@ -282,42 +278,6 @@ class World:
         else:
             message |= content
         self.tell(Whispered(user=user, channel=channel, message=message, gone=content is None))
-
-    def status(self, channel: str, thread_ts: str, text: str) -> None:
-        """Show this line under the thread; empty takes it away."""
-        known = self.threads.setdefault((channel, thread_ts), {})
-        if known.get("status", "") != text:
-            known["status"] = text
-            self.tell(self.under(channel, thread_ts))
-
-    def session(self, channel: str, thread_ts: str, status: str) -> None:
-        """The app works on this thread (processing), rests (active), hands over (suspended) or is done (closed)."""
-        known, before = self.threads.setdefault((channel, thread_ts), {}), self.under(channel, thread_ts)
-        known.pop("stopping", None)
-        known["session"] = status
-        if self.under(channel, thread_ts) != before:
-            self.tell(self.under(channel, thread_ts))
-
-    def stop(self, channel: str, thread_ts: str) -> list[str]:
-        """A person wants the app to stop here: its streams end. Their ts. Raises Refused not_processing."""
-        known = self.threads.get((self.channel(channel).id, thread_ts), {})
-        if known.get("session") != "processing" or known.get("stopping"):
-            raise Refused("not_processing", text="Nothing is under way in this thread.")
-        known["stopping"] = True
-        ended = [message["ts"] for message in self.thread(channel, thread_ts) if message.get("streaming")]
-        for ts in ended:
-            self.edit(channel, ts, {**STREAM_OVER, "stream_stopped": True}, by=None)
-        self.tell(self.under(channel, thread_ts))
-        return ended
-
-    def under(self, channel: str, thread_ts: str) -> StatusShown:
-        """What stands under this thread now."""
-        known = self.threads.get((channel, thread_ts), {})
-        session = known.get("session", "")
-        return StatusShown(
-            channel=self.channel(channel), thread_ts=thread_ts, text=known.get("status", ""), session=session,
-            stoppable=session == "processing" and not known.get("stopping"),
-        )  # fmt: skip
 
 
 def with_block_ids(blocks: list[Json]) -> list[Json]:
