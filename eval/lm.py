@@ -12,6 +12,7 @@ from typing import Any
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from bot.engine.model import Generation
 from eval.benchmark import Answerer, Tell
 from eval.prefix import shared_context
 from storage.digests import canonical
@@ -99,17 +100,23 @@ def generated(
     answerer: Answerer, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, tell: Tell, stop: Sequence[str] = ()
 ) -> list[str]:
     """Greedy answers in the order of the prompts; prompts of a like length share a batch."""
+    return [g.text for g in generations(answerer, prompts, max_new_tokens=max_new_tokens, tell=tell, stop=stop)]
+
+
+def generations(
+    answerer: Answerer, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, tell: Tell, stop: Sequence[str] = ()
+) -> list[Generation]:
+    """`generated` with how sure the answerer was of each answer."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    texts = [""] * len(prompts)
+    found: dict[int, Generation] = {}
     for start in range(0, len(order), BATCH):
         chosen = order[start : start + BATCH]
         said = answerer.model.generate(
             [prompts[i] for i in chosen], adapter=answerer.adapter, max_new_tokens=max_new_tokens, stop=stop
         )
-        for i, generation in zip(chosen, said, strict=True):
-            texts[i] = generation.text
+        found |= dict(zip(chosen, said, strict=True))
         tell(start + len(chosen), len(order))
-    return texts
+    return [found[i] for i in range(len(prompts))]
 
 
 def prefix_id(answerer: Answerer) -> int:

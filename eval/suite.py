@@ -11,6 +11,7 @@ from time import perf_counter
 
 from bot.engine.model import LoadedModel
 from eval.benchmark import Answerer, Benchmark, Measured
+from eval.doubt import CONFIDENCE, pairs_of, threshold
 from eval.gate import above_chance
 from eval.local_tasks import local_benchmark, local_tasks, rows_path
 from eval.metrics import finite
@@ -91,6 +92,7 @@ def score(
 ) -> Scorecard:
     """All scores of one answerer, target first; what the ledger knows is taken from there.
 
+    Keeps the answerer's threshold in the ledger, too: how sure it was is no score, since surer is not better.
     `train` only names the topics of answers. `run_id`: the run whose history is told what is missing and why, and
     which benchmarks the base is no better at than guessing. Cheap benchmarks are measured first.
     Raises EvenkeelError when the base itself lacks a general score: nothing could be compared on it, and a gate that
@@ -105,7 +107,9 @@ def score(
         found = {benchmark.name: desk.scores_of(benchmark) for benchmark in sorted(line, key=lambda b: b.cost)}
     except _Stop as stop:
         raise stop.reason from None
-    scores = tuple(one for benchmark in line for one in found[benchmark.name])
+    measured = tuple(one for benchmark in line for one in found[benchmark.name])
+    ledger.doubt.keep(model.base_digest, adapter, threshold(pairs_of(measured)))
+    scores = tuple(one for one in measured if one.metric != CONFIDENCE)
     card = Scorecard(base_digest=model.base_digest, adapter_digest=adapter, suite_digest=plan.digest, scores=scores)
     if adapter is None:
         desk.note(*plan.missing, *against_chance(card))

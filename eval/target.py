@@ -4,11 +4,13 @@ Two benchmarks under one name: the likelihood needs one pass and is what the gat
 are what a customer would read. Lessons of one conversation are one cluster.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from eval.benchmark import Answerer, Benchmark, Measured, Tell, draw
-from eval.lm import answer_log_likelihoods, generated
+from eval.doubt import CONFIDENCE
+from eval.lm import answer_log_likelihoods, generations
 from eval.metrics import (
     accuracy,
     bits_per_byte,
@@ -27,7 +29,7 @@ from storage.digests import digest_of
 from storage.records import ItemScore, Lesson
 
 NAME = "support"
-ANSWER_METRICS = ("rouge_l", "f1", "bleu", "chrf")
+ANSWER_METRICS = ("rouge_l", "f1", "bleu", "chrf", CONFIDENCE)
 TOPIC_METRICS = ("topic_acc", "macro_f1")
 
 
@@ -82,11 +84,14 @@ def _measure_answers(
     if len(lessons) < 2:
         raise ValueError(f"{len(lessons)} held-out lessons; at least 2 are needed")
     prompts = [answerer.model.renderer.prompt(lesson.messages) for lesson in lessons]
-    answers = generated(answerer, prompts, max_new_tokens=max_new_tokens, tell=tell)
+    said = generations(answerer, prompts, max_new_tokens=max_new_tokens, tell=tell)
+    answers = [one.text for one in said]
     yield _by_item("rouge_l", lessons, answers, rouge_l)
     yield _by_item("f1", lessons, answers, token_f1)
     yield _by_corpus("bleu", lessons, answers, sentence_bleu, corpus_bleu)
     yield _by_corpus("chrf", lessons, answers, sentence_chrf, corpus_chrf)
+    sure = [math.nan if one.confidence is None else one.confidence for one in said]
+    yield Measured(benchmark=NAME, metric=CONFIDENCE, items=_items(lessons, sure), unit="nats/token")
     if train:
         yield from _by_topic(lessons, answers, train)
 

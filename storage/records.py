@@ -246,6 +246,37 @@ class Scorecard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Threshold:
+    """Below which confidence an answerer's answer is held back as a guess, measured on the holdout.
+
+    `value` None: nothing is held back, for `reason`. `auc` (between `low` and `high`): how often a good answer is surer
+    than a bad one; None where there were too few. `coverage`: share of the holdout answers that are given; `good_above`
+    and `good_below`: the share of good ones among those given and those held back, None where there is no value.
+    """
+
+    value: float | None
+    auc: float | None
+    low: float | None
+    high: float | None
+    n: int
+    coverage: float
+    good_above: float | None
+    good_below: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrected:
+    """A correction that stands, its question as the models were sent it, and the answer that it replaced."""
+
+    correction_id: int
+    author: str
+    messages: tuple[Message, ...]
+    text: str
+    before: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """One benchmark, candidate against a reference, paired per item. Positive `gain` is better, whatever the metric.
 

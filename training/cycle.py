@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from bot.engine.base import base_folder
+from eval.doubt import sentence
 from eval.gate import decide, policy_from
 from eval.report import publish
 from storage.clock import from_text
@@ -141,6 +142,9 @@ class Cycle:
         run_child("score", self.job(dataset, subjects=subjects), self.beat)
         cards = {subject: self.ledger.scores.card(self.run.run_id, subject) for subject, _ in subjects}
         self.note("scoring", began, f"{', '.join(cards)} scored")
+        doubt = self.ledger.doubt.of(adapter.base_digest, adapter.digest)
+        if doubt is not None:
+            self.ledger.runs.note(self.run.run_id, "scoring", f"the candidate {sentence(doubt)}")
         base, candidate = cards["base"], cards["candidate"]
         if base is None or candidate is None:
             raise EvenkeelError("the scores of this run are not in the ledger. Next: evenkeel db verify.")

@@ -4,17 +4,20 @@ Knows models. Runs where torch may be loaded; the worker itself never does that.
 """
 
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bot.engine.model import LoadedModel
+from eval.benchmark import Answerer
+from eval.learned import check_corrections
 from eval.suite import plan_from, score
 from storage.clock import to_text, utc_now
 from storage.ledger import Ledger
 from storage.recipe import Recipe
-from storage.settings import load_settings
+from storage.settings import Settings, load_settings
 from storage.weights import adapter_path
 from training.dataset import load_dataset
 from training.lora import TrainingProgress, tune
@@ -81,11 +84,26 @@ def score_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
             )
             ledger.scores.add_card(card, run_id=job["run_id"], subject=subject)
             sizes[subject] = len(card.scores)
+            if subject == "candidate" and settings.learn_from_slack:
+                look_at_corrections(Answerer(model=model, adapter=digest), ledger, settings, job["run_id"])
             if digest is not None:
                 model.remove_adapter(digest)
     finally:
         ledger.close()
     return {"scores": sizes}
+
+
+def look_at_corrections(answerer: Answerer, ledger: Ledger, settings: Settings, run_id: int) -> None:
+    """Which corrections the candidate passes, for those who wrote them; it decides nothing and so never fails a run."""
+    began = time.monotonic()
+    try:
+        passed, checked = check_corrections(answerer, ledger, max_new_tokens=settings.max_new_tokens)
+    except Exception as error:  # the named place: what went wrong is a line of the run's history
+        ledger.runs.note(run_id, "scoring", f"corrections were not checked: {type(error).__name__}: {error}")
+        return
+    if checked:
+        seconds = time.monotonic() - began
+        ledger.runs.note(run_id, "scoring", f"{passed} of {checked} corrections pass ({seconds:.0f} s)")
 
 
 STEPS: Mapping[str, Callable[[Mapping[str, Any], Tell], dict[str, Any]]] = {"tune": tune_step, "score": score_step}

@@ -4,8 +4,9 @@ Promises: `adapter=None` is the base, bit for bit what it was before any adapter
 made with a float32 softmax. One thread at a time may use a LoadedModel: it holds the route of the pass.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,16 @@ HEAD_ROWS = 512  # positions whose logits exist at the same time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """What one row became: ids without the end token, their text, and whether it ended by itself."""
+    """What one row became: ids without the end token, their text, and whether it ended by itself.
+
+    `confidence`: the mean natural-log probability of the tokens that were chosen, the end token included (float32
+    softmax); None when none was. Its last digits depend on the batch, so it takes no part in comparisons.
+    """
 
     ids: tuple[int, ...]
     text: str
     finished: bool
+    confidence: float | None = field(compare=False)
 
 
 def best_dtype(device: str | None = None) -> torch.dtype:
@@ -121,8 +127,9 @@ class LoadedModel:
         for _ in range(limit):
             logits = self.next_logits(ids, cache, adapter, attention_mask=mask, position_ids=positions)
             chosen = logits.argmax(-1)
-            for row, token in zip(rows, chosen.tolist(), strict=True):
-                open_rows -= row.take(token, self.renderer, stop)
+            said = zip(rows, chosen.tolist(), chosen_log_probs(logits, chosen).tolist(), strict=True)
+            for row, token, log_prob in said:
+                open_rows -= row.take(token, log_prob, self.renderer, stop)
             if open_rows == 0:
                 break
             ids, positions = chosen[:, None], positions[:, -1:] + 1
@@ -152,9 +159,18 @@ class LoadedModel:
         parts = []
         for start in range(0, len(targets), HEAD_ROWS):
             logits = self.model.lm_head(hidden[start : start + HEAD_ROWS]).float()
-            wanted = targets[start : start + HEAD_ROWS, None]
-            parts.append(logits.gather(1, wanted)[:, 0] - logits.logsumexp(1))
+            parts.append(chosen_log_probs(logits, targets[start : start + HEAD_ROWS]))
         return torch.cat(parts).cpu() if parts else torch.empty(0)
+
+
+def chosen_log_probs(logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Float32 logits (B, V) and ids (B,) to log p(id) in nats (B,)."""
+    return logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(1)
+
+
+def mean_log_prob(log_probs: Sequence[float]) -> float | None:
+    """The confidence of an answer whose tokens had these log-probabilities; None for no token."""
+    return math.fsum(log_probs) / len(log_probs) if log_probs else None
 
 
 def by_length(rows: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -173,12 +189,14 @@ class Row:
 
     def __init__(self) -> None:
         self.ids: list[int] = []
+        self.log_probs: list[float] = []
         self.finished = False
 
-    def take(self, token: int, renderer: Renderer, stop: Sequence[str]) -> bool:
+    def take(self, token: int, log_prob: float, renderer: Renderer, stop: Sequence[str]) -> bool:
         """Add a token unless the row is finished; True when it just finished."""
         if self.finished:
             return False
+        self.log_probs.append(log_prob)
         if token in renderer.end_ids:
             self.finished = True
         else:
@@ -187,7 +205,9 @@ class Row:
         return self.finished
 
     def generation(self, renderer: Renderer, stop: Sequence[str]) -> Generation:
-        return Generation(ids=tuple(self.ids), text=cut(renderer.decode(self.ids), stop)[0], finished=self.finished)
+        text, _ = cut(renderer.decode(self.ids), stop)
+        confidence = mean_log_prob(self.log_probs)
+        return Generation(ids=tuple(self.ids), text=text, finished=self.finished, confidence=confidence)
 
 
 def cut(text: str, stop: Sequence[str]) -> tuple[str, bool]:

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 import structlog
 import torch
 
-from bot.engine.model import LoadedModel, cut
+from bot.engine.model import LoadedModel, chosen_log_probs, cut, mean_log_prob
 from storage.errors import WeightsError
 
 log = structlog.get_logger()
@@ -52,24 +52,29 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How a row ended: stop, length, cancelled, or error with a reason."""
+    """How a row ended: stop, length, cancelled, or error with a reason.
+
+    `confidence`: the mean natural-log probability of the tokens that it chose, the end token included; None without any.
+    """
 
     reason: Literal["stop", "length", "cancelled", "error"]
     detail: str = ""
     tokens: int = 0
     ttft_s: float | None = None
     latency_s: float = 0.0
+    confidence: float | None = None
 
 
 @dataclass(slots=True)
 class Row:
-    """A live row: its cache, what it said, and what of it was shown."""
+    """A live row: its cache, what it said, how likely each choice was, and what of it was shown."""
 
     ask: Ask
     cache: Any
     asked_at: float
     draw: torch.Generator
     ids: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
     shown: int = 0
     first_at: float | None = None
 
@@ -231,12 +236,16 @@ class Scheduler:
         self._take(row, token)
 
     def _choose(self, logits: torch.Tensor, row: Row) -> int:
+        """A token id from logits (V,); how likely the model finds it is noted, whatever the temperature."""
         if not torch.isfinite(logits).all():
             raise ArithmeticError("logits are not finite")
-        if row.ask.temperature == 0:
-            return int(logits.argmax())
+        token = logits.argmax() if row.ask.temperature == 0 else self._draw(logits, row).to(logits.device)
+        row.log_probs.append(float(chosen_log_probs(logits[None], token[None])))
+        return int(token)
+
+    def _draw(self, logits: torch.Tensor, row: Row) -> torch.Tensor:
         weights = (logits.cpu() / row.ask.temperature).softmax(-1)
-        return int(torch.multinomial(weights, 1, generator=row.draw))
+        return torch.multinomial(weights, 1, generator=row.draw)[0]
 
     def _take(self, row: Row, token: int) -> None:
         """Add the token, show what is whole of the text, end the row where it ends."""
@@ -264,7 +273,9 @@ class Scheduler:
         now, ttft = time.monotonic(), None
         if row.first_at is not None:
             ttft = row.first_at - row.asked_at
-        row.ask.emit(End(reason=reason, detail=detail, tokens=len(row.ids), ttft_s=ttft, latency_s=now - row.asked_at))
+        end = End(reason=reason, detail=detail, tokens=len(row.ids), ttft_s=ttft, latency_s=now - row.asked_at,
+                  confidence=mean_log_prob(row.log_probs))  # fmt: skip
+        row.ask.emit(end)
         if row.ask.adapter not in (None, self.champion):
             self._drop_unused()
 

@@ -210,7 +210,7 @@ class Reply:
             self.cancelled.set()
 
     def _proof(self, end: End) -> dict[str, Any]:
-        return self.proof | {"ttft_s": end.ttft_s, "latency_s": end.latency_s}
+        return self.proof | {"ttft_s": end.ttft_s, "latency_s": end.latency_s, "confidence": end.confidence}
 
     def _chunk(self, delta: dict[str, str], finish: str | None, **more: Any) -> str:
         frame = self._frame("chat.completion.chunk", {"index": 0, "delta": delta, "finish_reason": finish}) | more

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bot.engine.model import LoadedModel
+from bot.engine.model import Generation, LoadedModel
 from eval import target
 from eval.benchmark import Answerer, Measured
 from eval.metrics import bits_per_byte, corpus_bleu
@@ -17,8 +17,12 @@ Make = Callable[[str, int], tuple[Lesson, ...]]
 
 
 def parrot(monkeypatch: pytest.MonkeyPatch, answers: Callable[[int], str]) -> None:
-    """Answers that a test chooses instead of the model's."""
-    monkeypatch.setattr(target, "generated", lambda _, prompts, **__: [answers(i) for i in range(len(prompts))])
+    """Answers that a test chooses instead of the model's, the later the less sure."""
+
+    def speak(_: Answerer, prompts: list[list[int]], **__: Any) -> list[Generation]:
+        return [Generation(ids=(), text=answers(i), finished=True, confidence=-1.0 - i) for i in range(len(prompts))]
+
+    monkeypatch.setattr(target, "generations", speak)
 
 
 def measured(holdout: Any, train: Any, model: LoadedModel, *, which: int) -> dict[str, Measured]:
