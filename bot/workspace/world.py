@@ -30,6 +30,16 @@ from bot.workspace.refused import Refused
 
 Messages = dict[str, Json]
 TOMBSTONE = "This message was deleted."
+KEPT_BY_TOMBSTONE = {
+    "type",
+    "team",
+    "ts",
+    "thread_ts",
+    "reply_count",
+    "reply_users",
+    "reply_users_count",
+    "latest_reply",
+}
 STREAM_OVER: Json = {"streaming": None, "stream_started": None}
 
 
@@ -195,17 +205,7 @@ class World:
         """Gone; a parent with replies leaves a tombstone, and a parent's count goes down with its reply."""
         message, place = self.message(channel, ts), self.channels[channel]
         if message.get("reply_count"):
-            kept = (
-                "type",
-                "team",
-                "ts",
-                "thread_ts",
-                "reply_count",
-                "reply_users",
-                "reply_users_count",
-                "latest_reply",
-            )
-            gone = dict.fromkeys(message.keys() - set(kept))
+            gone = dict.fromkeys(message.keys() - KEPT_BY_TOMBSTONE)
             self.edit(channel, ts, {**gone, "subtype": "tombstone", "user": "USLACKBOT", "text": TOMBSTONE}, by=None)
             return
         del self.messages[channel][ts]
@@ -229,11 +229,11 @@ class World:
     def react(self, user: str, channel: str, ts: str, name: str, *, on: bool) -> None:
         """Add or take back. Raises Refused already_reacted, no_reaction, not_in_channel …"""
         message, place = self.message(channel, ts), self.writable(channel, user)
-        given: list[Json] = message.setdefault("reactions", [])
+        given: list[Json] = message.get("reactions", [])
         entry = next((each for each in given if each["name"] == name), None)
         if on and entry is None:
             entry = {"name": name, "users": [], "count": 0}
-            given.append(entry)
+            given = [*given, entry]
         if entry is None or on == (user in entry["users"]):
             raise Refused("already_reacted" if on else "no_reaction")
         (entry["users"].append if on else entry["users"].remove)(user)
