@@ -18,8 +18,9 @@ NAMES = ("user", "channel", "team", "enterprise")  # an id, or an object that ho
 IDS = re.compile(
     "id|(?:user|channel|team|enterprise|bot|app|api_app|event|source_team|context_team|context_enterprise|callback|trigger"
     "|action|app_installed_team|function_execution)_id|user_team|item_user|ts|(?:event|message|thread|deleted|action)_ts"
-    "|type|subtype|command|response_url|reaction"
+    "|type|subtype|response_url"
 )
+WORDS = ("reaction", "command")
 PARTS = (
     "event",
     "message",
@@ -32,8 +33,10 @@ PARTS = (
     "edited",
 )
 LISTS = ("authorizations", "response_urls", "actions")
+EVENTS = ("event_callback", "app_rate_limited", "url_verification")
 INTERACTIONS = ("block_actions", "view_submission", "view_closed", "message_action", "shortcut", "block_suggestion")
-ODD = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+ODD = re.compile(r"[^\x20-\x7e]")
+ODD_WORD = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # an emoji's name may be in any language
 LONGEST_ID = 3_000
 DEEPEST = 4
 
@@ -64,19 +67,27 @@ def _incomplete(payload: Mapping[str, Any]) -> str | None:
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):
             return "event"
         return None if isinstance(payload.get("event_id"), str) else "event_id"
-    if kind in INTERACTIONS:
-        user = payload.get("user")
-        if not isinstance(user, dict) or not user.get("id"):
-            return "user"
-        return _incomplete_form(payload) if str(kind).startswith("view_") else _incomplete_press(payload)
+    if isinstance(kind, str) and kind in INTERACTIONS:
+        return _incomplete_interaction(payload)
+    if "command" in payload or "ssl_check" in payload:
+        return _incomplete_command(payload)
+    return None if kind in EVENTS else "type"
+
+
+def _incomplete_command(payload: Mapping[str, Any]) -> str | None:
     if "command" in payload:
         missing = next((name for name in ("user_id", "channel_id") if not payload.get(name)), None)
         return missing or (None if isinstance(payload.get("text", ""), str) else "text")
     return None
 
 
-def _incomplete_press(payload: Mapping[str, Any]) -> str | None:
-    return "actions" if payload.get("type") == "block_actions" and not payload.get("actions") else None
+def _incomplete_interaction(payload: Mapping[str, Any]) -> str | None:
+    user, kind = payload.get("user"), payload["type"]
+    if not isinstance(user, dict) or not user.get("id"):
+        return "user"
+    if kind.startswith("view_"):
+        return _incomplete_form(payload)
+    return "actions" if kind == "block_actions" and not payload.get("actions") else None
 
 
 def _incomplete_form(payload: Mapping[str, Any]) -> str | None:
@@ -99,6 +110,8 @@ def _odd_part(part: Mapping[str, Any], depth: int) -> str | None:
     for name, value in part.items():
         if IDS.fullmatch(name) and not _is_id(value):
             return name
+        if name in WORDS and not _is_id(value, ODD_WORD):
+            return name
     for name in NAMES:
         if not _names_somebody(part.get(name)):
             return name
@@ -115,8 +128,8 @@ def _odd_part(part: Mapping[str, Any], depth: int) -> str | None:
     return None
 
 
-def _is_id(value: object) -> bool:
-    return value is None or (isinstance(value, str) and len(value) <= LONGEST_ID and not ODD.search(value))
+def _is_id(value: object, odd: re.Pattern[str] = ODD) -> bool:
+    return value is None or (isinstance(value, str) and len(value) <= LONGEST_ID and not odd.search(value))
 
 
 def _names_somebody(value: object) -> bool:
