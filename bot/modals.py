@@ -8,11 +8,12 @@ from slack_sdk import WebClient
 
 from bot.answer_view import section
 from bot.safe_text import escape
-from bot.slack import SLACK_ERRORS, trouble_of
+from bot.slack import SLACK_ERRORS, persist, trouble_of
 from storage.errors import EvenkeelError
 
 log = structlog.get_logger()
 View = dict[str, Any]
+PATIENCE_S = 5.0
 
 
 def open_then_fill(client: WebClient, trigger_id: str, title: str, build: Callable[[], View]) -> bool:
@@ -26,7 +27,7 @@ def open_then_fill(client: WebClient, trigger_id: str, title: str, build: Callab
             view = build()
         except EvenkeelError as error:
             view = modal(title, section(escape(str(error))))
-        client.views_update(view_id=opened["view"]["id"], view=view)
+        persist(lambda: client.views_update(view_id=opened["view"]["id"], view=view), for_s=PATIENCE_S)
     except SLACK_ERRORS as error:
         log.info("modal_failed", code=trouble_of(error).code)
         return False

@@ -12,10 +12,10 @@ from slack_sdk import WebClient
 
 from bot.answer_view import section
 from bot.commands import Commands, name_of
-from bot.modals import View, modal, open_then_fill, plain
+from bot.modals import PATIENCE_S, View, modal, open_then_fill, plain
 from bot.replies import private
 from bot.safe_text import escape, printable
-from bot.slack import SLACK_ERRORS
+from bot.slack import SLACK_ERRORS, persist
 from storage.digests import short
 from storage.records import Promotion
 
@@ -47,7 +47,8 @@ class ModelView:
         user, (seen, _, channel) = body["user"]["id"], body["view"]["private_metadata"].partition(" ")
         said = self.commands.rollback_seen(user, value, seen)
         try:
-            self.client.views_update(view_id=body["view"]["id"], view=self.view(user, channel, said=said))
+            fresh = self.view(user, channel, said=said)
+            persist(lambda: self.client.views_update(view_id=body["view"]["id"], view=fresh), for_s=PATIENCE_S)
         except SLACK_ERRORS:  # the list was closed meanwhile
             private(self.client, channel, user, said)
 

@@ -69,7 +69,7 @@ def test_a_customer_may_not_retrain(stage: Stage) -> None:
 def test_retrain_trains_for_real_beats_the_base_and_goes_live_without_a_restart(stage: Stage, tmp_path: Path) -> None:
     stage.evenkeel("import", str(small_tickets(tmp_path / "tickets.csv")))
     engine = stage.processes["engine"].pid
-    stage.slack.command("U0INES", "/retrain", "", OPS)
+    stage.slack.command("U0INES", "/retrain", "now", OPS)
 
     run = _run_of(stage, 2)
 

@@ -32,7 +32,7 @@ def play(settings: Settings, *, port: int, say: Callable[[str], None]) -> None:
     with running(actors, environment) as processes:
         say("")
         say(f"  Evenkeel is ready:  http://127.0.0.1:{port}")
-        say("  Ask as Mia, rate as Asha, type /retrain as Ines. Ctrl-C stops everything.")
+        say("  Ask as Mia, rate as Asha, type /retrain now as Ines. Ctrl-C stops everything.")
         say(f"  Ledger: {demo.ledger_path}   logs: {demo.data_dir / 'logs'}")
         watch(actors, processes)
 
