@@ -46,6 +46,7 @@ class Bot:
     """Everything that one bot process is made of."""
 
     bolt: App
+    intake: Intake
     workers: Workers
     asking: Asking
     people: People
@@ -89,6 +90,7 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
     Privacy(settings=settings, ledger=ledger, client=client, intake=intake).listen(bolt)
     return Bot(
         bolt=bolt,
+        intake=intake,
         workers=workers,
         asking=asking,
         people=people,

@@ -7,6 +7,7 @@ however many shapes it arrives. `sort` decides and is pure; `Intake` acts.
 
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ TS = re.compile(r"\d{1,12}\.\d{1,9}")
 READABLE_SUBTYPES = (None, "file_share", "thread_broadcast")
 LOCK_PATIENCE_S = 0.15
 LOCK_MEMORY_S = 0.5
+LATE_S = 5.0  # a question delivered so late may have had replies that came first and were not known to be for us
 MINUTE_S = 60.0
 
 
@@ -68,6 +70,8 @@ class Intake(Middleware):
     def __init__(self, settings: Settings, ledger: Ledger, me: Me, wake: Callable[[], None]) -> None:
         self._settings, self._ledger, self._me, self._wake = settings, ledger, me, wake
         self._locked_until = 0.0
+        self._turn = threading.Lock()  # one after the other: a reply is sorted after the question that it follows
+        self.late: Callable[[str, str], None] = lambda channel, thread_ts: None
         self.spool = Spool(folder=ledger.path.parent / "spool", take_in=self.take_in)
 
     def process(self, *, req: BoltRequest, resp: BoltResponse, next: Callable[[], BoltResponse]) -> BoltResponse:
@@ -91,7 +95,7 @@ class Intake(Middleware):
     def take_in(self, body: dict[str, Any], *, patience_s: float = LOCK_PATIENCE_S) -> None:
         """Store the event if it matters. Raises Busy when the ledger stays locked for longer than that."""
         try:
-            with self._ledger.connections.patience(patience_s):
+            with self._turn, self._ledger.connections.patience(patience_s):
                 self._store(body)
         except sqlite3.OperationalError as error:
             if not is_locked(error):
@@ -112,6 +116,8 @@ class Intake(Middleware):
             payload=arrival.payload,
         )
         log.info("accepted", kind=arrival.kind, event_id=arrival.event_id, new=new)
+        if new and arrival.kind == "question" and self._ledger.clock().timestamp() - float(arrival.ts) > LATE_S:
+            self.late(arrival.channel, arrival.payload["thread_ts"])
         self._wake()
 
     def call_person(self, user: str, channel: str, thread_ts: str, at: str) -> None:
@@ -224,8 +230,10 @@ def _kind(event: dict[str, Any], payload: dict[str, Any], me: Me, known: Known, 
 
 
 def _edited(event: dict[str, Any], event_id: str, me: Me, known: Known) -> Arrival | None:
-    """An edit is no question, but where it is the edit that names the bot."""
+    """An edit is no question, but where it is the edit that names the bot; a deleted parent of replies is edited away."""
     new, old = event.get("message"), event.get("previous_message")
+    if isinstance(new, dict) and new.get("subtype") == "tombstone":
+        return _deleted({**event, "deleted_ts": new.get("ts")}, event_id, known)
     if not isinstance(new, dict) or not isinstance(old, dict) or not mentions(_text(new, "text"), me.user):
         return None
     if mentions(_text(old, "text"), me.user) or known.asked(_text(event, "channel"), _text(new, "ts")):

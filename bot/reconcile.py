@@ -6,6 +6,7 @@ a person has answered in the meantime is left alone.
 Source: Slack does not promise to deliver again what was missed in an outage (slack-status.com, 2025-02).
 """
 
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -39,9 +40,11 @@ class Reconcile:
     me: Me
     intake: Intake
     _wanted: threading.Event = field(default_factory=threading.Event)
+    _late: queue.SimpleQueue[tuple[str, str]] = field(default_factory=queue.SimpleQueue)
 
     def __post_init__(self) -> None:
         self._wanted.set()
+        self.intake.late = lambda channel, thread_ts: self._late.put((channel, thread_ts))
 
     def again(self) -> None:
         self._wanted.set()
@@ -51,6 +54,9 @@ class Reconcile:
         if self._wanted.is_set():
             self._wanted.clear()
             self.pass_over()
+        while not self._late.empty():
+            channel, thread_ts = self._late.get()
+            self._take_in(partial(self._thread, channel, thread_ts, thread_ts))
         return False
 
     def pass_over(self) -> int:
@@ -61,15 +67,18 @@ class Reconcile:
             *(partial(self._channel, channel, oldest) for channel in dict.fromkeys(c for c, _ in threads)),
             *(partial(self._thread, channel, ts, oldest) for channel, ts in threads),
         ]
-        found = 0
-        for place in places:
-            try:
-                for body in place():
-                    self.intake.take_in(body)
-                    found += 1
-            except SLACK_ERRORS as error:
-                log.warning("not_reconciled", code=trouble_of(error).code)
+        found = sum(self._take_in(place) for place in places)
         log.info("reconciled", threads=len(threads), found=found)
+        return found
+
+    def _take_in(self, place: Callable[[], Iterator[dict[str, Any]]]) -> int:
+        found = 0
+        try:
+            for body in place():
+                self.intake.take_in(body)
+                found += 1
+        except SLACK_ERRORS as error:
+            log.warning("not_reconciled", code=trouble_of(error).code)
         return found
 
     def _oldest(self) -> str:

@@ -55,8 +55,7 @@ def running_bot(settings: Settings, ledger: Ledger) -> Iterator[Bot]:
     bot = build_bot(settings, ledger, client, me)
     bot.workers.start()
     try:
-        events = socket_mode(settings, bot) if settings.slack_mode == "socket" else http_mode(settings, bot)
-        with events:
+        with socket_mode(settings, bot) if settings.slack_mode == "socket" else http_mode(settings, bot):
             log.info("ready", team=me.team, bot=me.user, mode=settings.slack_mode)
             yield bot
     finally:
@@ -64,8 +63,8 @@ def running_bot(settings: Settings, ledger: Ledger) -> Iterator[Bot]:
 
 
 @contextmanager
-def socket_mode(settings: Settings, bot: Bot) -> Iterator[None]:
-    """Raises ConfigurationError when Slack gives no connection."""
+def socket_mode(settings: Settings, bot: Bot) -> Iterator[SocketWatch]:
+    """Events over a connection that is watched. Raises ConfigurationError when Slack gives none."""
     token = settings.slack_app_token.get_secret_value()
     handler = SocketModeHandler(
         bot.bolt, token, web_client=make_client(token, settings.slack_api_url), concurrency=ACKS
@@ -79,13 +78,13 @@ def socket_mode(settings: Settings, bot: Bot) -> Iterator[None]:
             f"Slack gave no Socket Mode connection: {trouble_of(error).code}. Next: check that SLACK_APP_TOKEN is an "
             "app-level token with the scope connections:write, and that Socket Mode is on."
         ) from None
-    watch = Workers()
-    watch.add("socket", SocketWatch(client=handler.client, changed=bot.reconcile.again).step, pause_s=LOOK_EVERY_S)
-    watch.start()
+    watch, guard = SocketWatch(client=handler.client, changed=bot.reconcile.again), Workers()
+    guard.add("socket", watch.step, pause_s=LOOK_EVERY_S)
+    guard.start()
     try:
-        yield
+        yield watch
     finally:
-        watch.stop(patience_s=1.0)
+        guard.stop(patience_s=1.0)
         hang_up(handler.client)
 
 

@@ -33,6 +33,7 @@ class Connections:
         self._local = threading.local()
         self._all: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
+        self._writing = threading.Lock()  # our own threads queue here: SQLite's waiting is neither fair nor quick
 
     @property
     def db(self) -> Database:
@@ -55,28 +56,39 @@ class Connections:
             with db.atomic():
                 yield db
             return
+        patience_s = getattr(self._local, "patience_s", BUSY_TIMEOUT_S)
+        if not self._writing.acquire(timeout=patience_s):
+            raise Busy(f"the ledger {self.path} is being written by another thread. Next: try again.")
+        try:
+            self._begin(db)
+            try:
+                yield db
+                db.conn.execute("COMMIT")
+            except BaseException:
+                if db.conn.in_transaction:
+                    db.conn.execute("ROLLBACK")
+                raise
+        finally:
+            self._writing.release()
+
+    def _begin(self, db: Database) -> None:
         try:
             db.conn.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
             if not is_locked(error):
                 raise
             raise Busy(f"the ledger {self.path} is locked by another process ({error}). Next: try again.") from None
-        try:
-            yield db
-            db.conn.execute("COMMIT")
-        except BaseException:
-            if db.conn.in_transaction:
-                db.conn.execute("ROLLBACK")
-            raise
 
     @contextmanager
     def patience(self, seconds: float) -> Iterator[None]:
         """Inside the block, this thread waits only so long for a lock before it raises Busy."""
         connection = self.db.conn
         connection.execute(f"PRAGMA busy_timeout={round(seconds * 1000)}")
+        self._local.patience_s = seconds
         try:
             yield
         finally:
+            self._local.patience_s = BUSY_TIMEOUT_S
             connection.execute(f"PRAGMA busy_timeout={round(BUSY_TIMEOUT_S * 1000)}")
 
     def close(self) -> None:

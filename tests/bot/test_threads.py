@@ -1,0 +1,225 @@
+"""Who has the word in a thread: the bot, a person who was called, a person who took over; and how to get rid of it all."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bot.people import BACK_ACTION, RESOLVE_ACTION, TAKE_ACTION, summary
+from storage.ledger import Ledger
+from tests.bot.conftest import ASK, OPS, SUPPORT, Live
+from tests.bot.model_server import ModelServer
+from tests.bot.test_answering import bots, final
+
+
+@pytest.fixture
+def ledger(live: Live) -> Ledger:
+    return live.ledger
+
+
+@pytest.fixture
+def people(live: Live) -> Iterator[Live]:
+    """The bot with a usergroup to call and a channel for direct messages' calls."""
+    before = live.bot.people.settings
+    changed = before.model_copy(update={"support_group": "S0AGENTS", "ops_channel": OPS})
+    object.__setattr__(live.bot.people, "settings", changed)
+    yield live
+    object.__setattr__(live.bot.people, "settings", before)
+
+
+def asked(slack: Any, user: str = "U0MIA", text: str = ASK) -> tuple[str, str]:
+    """(question's ts, answer's ts)."""
+    ts = slack.say(user, SUPPORT, text)
+    return ts, final(slack, SUPPORT, ts)[0]["ts"]
+
+
+def state(ledger: Ledger, ts: str, channel: str = SUPPORT) -> str:
+    return ledger.threads.get("T0DEMO", channel, ts).state
+
+
+def called(slack: Any, people: Live) -> tuple[str, dict[str, Any]]:
+    """(question's ts, the message that calls a person)."""
+    ts, answer = asked(slack)
+    slack.click("U0MIA", SUPPORT, answer, "evenkeel_person")
+    slack.wait_for(lambda: len(bots(slack, SUPPORT, ts)) == 2)
+    slack.wait_for(lambda: people.ledger.threads.get("T0DEMO", SUPPORT, ts).note_ts)
+    return ts, bots(slack, SUPPORT, ts)[1]
+
+
+def test_a_person_is_called_once_with_a_summary_and_the_bot_falls_silent(
+    slack: Any, people: Live, engine: ModelServer
+) -> None:
+    ts, call = called(slack, people)
+    answer = bots(slack, SUPPORT, ts)[0]["ts"]
+    slack.click("U0MIA", SUPPORT, answer, "evenkeel_person")  # pressed once more
+    slack.say("U0MIA", SUPPORT, "are you there?", thread_ts=ts)
+    slack.wait_for(people.quiet)
+
+    assert call["text"].startswith("<!subteam^S0AGENTS> <@U0MIA> asks for a person")
+    assert "How do I reset my password?" in str(call["blocks"]) and engine.text in str(call["blocks"])
+    assert len(bots(slack, SUPPORT, ts)) == 2 and state(people.ledger, ts) == "waiting"
+    assert any("called a person" in note["text"] for note in slack.ephemerals("U0MIA"))
+    assert len(engine.calls("tuned")) == 1
+
+
+def test_the_summary_cannot_ping_anybody(slack: Any, people: Live, ledger: Ledger) -> None:
+    ts, _ = asked(slack, text="<@U0EVENKEEL> <!channel> <@U0INES> help me please")
+    (exchange,) = ledger.exchanges.in_thread("T0DEMO", SUPPORT, ts)
+
+    assert "<" not in summary((exchange,), ledger)
+    assert summary((), ledger) == "_Nothing was asked in this thread before._"
+
+
+def test_taking_resolving_and_handing_back_change_who_answers(slack: Any, people: Live, engine: ModelServer) -> None:
+    ts, call = called(slack, people)
+    value = f"{SUPPORT}:{ts}"
+
+    slack.click("U0ASHA", SUPPORT, call["ts"], TAKE_ACTION, value)
+    slack.wait_for(lambda: state(people.ledger, ts) == "person")
+    slack.wait_for(lambda: "takes care of it" in bots(slack, SUPPORT, ts)[1]["text"])
+    slack.click("U0ASHA", SUPPORT, call["ts"], RESOLVE_ACTION, value)
+    slack.wait_for(lambda: state(people.ledger, ts) == "resolved")
+    slack.wait_for(lambda: "marked it as resolved" in bots(slack, SUPPORT, ts)[1]["text"])
+    assert "evenkeel_resolve" not in str(bots(slack, SUPPORT, ts)[1]["blocks"])
+
+    slack.say("U0MIA", SUPPORT, "and on Windows?", thread_ts=ts)
+    assert len(final(slack, SUPPORT, ts, count=3)) == 3
+
+
+def test_a_customer_may_resolve_their_own_call_and_nothing_else(slack: Any, people: Live) -> None:
+    ts, call = called(slack, people)
+    value = f"{SUPPORT}:{ts}"
+
+    slack.click("U0JONAS", SUPPORT, call["ts"], RESOLVE_ACTION, value)
+    slack.click("U0MIA", SUPPORT, call["ts"], BACK_ACTION, value)
+    slack.wait_for(lambda: any("Only support agents" in n["text"] for n in slack.ephemerals("U0JONAS")))
+    slack.wait_for(lambda: any("Only support agents" in n["text"] for n in slack.ephemerals("U0MIA")))
+    assert state(people.ledger, ts) == "waiting"
+
+    slack.click("U0MIA", SUPPORT, call["ts"], RESOLVE_ACTION, value)
+    slack.wait_for(lambda: state(people.ledger, ts) == "resolved")
+
+
+def test_a_lost_response_does_not_call_twice(slack: Any, people: Live) -> None:
+    ts, answer = asked(slack)
+    slack.fault("chat.postMessage", "lost_response")
+    slack.click("U0MIA", SUPPORT, answer, "evenkeel_person")
+    slack.wait_for(lambda: people.ledger.threads.get("T0DEMO", SUPPORT, ts).note_ts, timeout=15)
+
+    assert len(bots(slack, SUPPORT, ts)) == 2
+
+
+def test_from_a_direct_message_the_call_goes_to_the_team(slack: Any, people: Live) -> None:
+    channel = slack.dm("U0JONAS")
+    ts = slack.say("U0JONAS", channel, "How do I reset my password?")
+    slack.wait_for(lambda: "evenkeel_person" in str(bots(slack, channel, ts)))
+    before = len(slack.messages(OPS))
+    slack.click("U0JONAS", channel, bots(slack, channel, ts)[0]["ts"], "evenkeel_person")
+    slack.wait_for(lambda: len(slack.messages(OPS)) > before)
+
+    assert "<@U0JONAS> asks for a person in a direct message" in slack.messages(OPS)[-1]["text"]
+    slack.wait_for(lambda: any("told the support team" in n["text"] for n in slack.ephemerals("U0JONAS")))
+    assert slack.thread(channel, ts).get("session") in (None, "suspended")
+
+
+def test_an_agent_who_writes_takes_over_and_a_mention_wakes_the_bot(
+    slack: Any, people: Live, engine: ModelServer
+) -> None:
+    ts, _ = asked(slack)
+    slack.say("U0ASHA", SUPPORT, "I will look after this.", thread_ts=ts)
+    slack.wait_for(lambda: state(people.ledger, ts) == "person")
+    slack.say("U0MIA", SUPPORT, "thank you", thread_ts=ts)
+    slack.wait_for(people.quiet)
+    assert len(bots(slack, SUPPORT, ts)) == 1
+    assert any("You have the word" in n["text"] for n in slack.ephemerals("U0ASHA"))
+
+    slack.say("U0MIA", SUPPORT, "@Evenkeel what do you say?", thread_ts=ts)
+    assert len(final(slack, SUPPORT, ts, count=2)) == 2
+
+
+def test_another_customers_remark_is_neither_answered_nor_a_takeover(slack: Any, people: Live) -> None:
+    ts, _ = asked(slack)
+    slack.say("U0JONAS", SUPPORT, "same here", thread_ts=ts)
+    slack.wait_for(people.quiet)
+
+    assert len(bots(slack, SUPPORT, ts)) == 1 and state(people.ledger, ts) == "bot"
+
+
+@pytest.mark.parametrize("who", ["U0MIA", "U0ASHA"])
+def test_stop_stops_and_what_was_said_stays(slack: Any, people: Live, engine: ModelServer, who: str) -> None:
+    engine.text, engine.delay_s = "word " * 400, 0.02
+    ts = slack.say("U0MIA", SUPPORT, ASK)
+    slack.wait_for(lambda: "word word" in str(bots(slack, SUPPORT, ts)))
+    slack.click(who, SUPPORT, bots(slack, SUPPORT, ts)[0]["ts"], "evenkeel_stop")
+    slack.wait_for(lambda: "Stopped" in bots(slack, SUPPORT, ts)[0]["text"], timeout=3)
+
+    (exchange,) = people.ledger.exchanges.in_thread("T0DEMO", SUPPORT, ts)
+    assert (
+        exchange.tuned is not None
+        and exchange.tuned.status == "skipped"
+        and exchange.tuned.reason == f"stopped by {who}"
+    )
+    assert 1 < exchange.tuned.text.count("word") < 400
+    assert "evenkeel_feedback" not in str(bots(slack, SUPPORT, ts))
+
+
+def test_a_stranger_to_the_question_cannot_stop_it(slack: Any, people: Live, engine: ModelServer) -> None:
+    engine.text, engine.delay_s = "word " * 60, 0.02
+    ts = slack.say("U0MIA", SUPPORT, ASK)
+    slack.wait_for(lambda: bots(slack, SUPPORT, ts))
+    slack.click("U0JONAS", SUPPORT, bots(slack, SUPPORT, ts)[0]["ts"], "evenkeel_stop")
+
+    assert final(slack, SUPPORT, ts)[0]["text"].count("word") == 60
+    assert any("can stop this answer" in n["text"] for n in slack.ephemerals("U0JONAS"))
+
+
+def test_slacks_own_stop_button_stops_a_stream(slack: Any, people: Live, engine: ModelServer) -> None:
+    engine.text, engine.delay_s = "word " * 400, 0.02
+    channel = slack.dm("U0MIA")
+    ts = slack.say("U0MIA", channel, "How do I reset my password?")
+    slack.wait_for(lambda: "word word" in str(bots(slack, channel, ts)))
+    slack.stop("U0MIA", channel, ts)
+    slack.wait_for(lambda: "Stopped" in bots(slack, channel, ts)[0]["text"], timeout=5)
+
+    assert bots(slack, channel, ts)[0]["text"].count("word") < 400
+
+
+def test_a_model_that_hangs_before_its_first_word_can_be_stopped(slack: Any, people: Live, engine: ModelServer) -> None:
+    engine.mode = "hang"
+    ts = slack.say("U0MIA", SUPPORT, ASK)
+    slack.wait_for(lambda: bots(slack, SUPPORT, ts))
+    slack.click("U0MIA", SUPPORT, bots(slack, SUPPORT, ts)[0]["ts"], "evenkeel_stop")
+    slack.wait_for(lambda: "Stopped" in bots(slack, SUPPORT, ts)[0]["text"], timeout=3)
+
+
+def test_a_deleted_question_takes_its_answer_along_and_is_forgotten(slack: Any, people: Live) -> None:
+    ts, answer = asked(slack)
+    slack.wait_for(people.quiet)
+    slack.delete(SUPPORT, ts)
+    slack.wait_for(lambda: not bots(slack, SUPPORT, ts))
+    slack.wait_for(people.quiet)
+
+    assert people.ledger.exchanges.at("T0DEMO", SUPPORT, ts) is None
+    assert people.ledger.exchanges.find("T0DEMO", SUPPORT, answer) is None
+    found = people.ledger.connections.db.execute("SELECT payload FROM inbox WHERE kind='question' AND ts=?", (ts,))
+    assert found.fetchone()[0] == "{}"
+
+
+def test_a_question_deleted_while_it_is_answered_leaves_nothing(slack: Any, people: Live, engine: ModelServer) -> None:
+    engine.text, engine.delay_s = "word " * 200, 0.02
+    ts = slack.say("U0MIA", SUPPORT, ASK)
+    slack.wait_for(lambda: "word word" in str(bots(slack, SUPPORT, ts)))
+    slack.delete(SUPPORT, ts)
+    slack.wait_for(people.quiet, timeout=8)
+
+    assert not bots(slack, SUPPORT, ts) and people.ledger.exchanges.at("T0DEMO", SUPPORT, ts) is None
+
+
+def test_an_edit_that_names_the_bot_asks_and_any_other_edit_does_not(slack: Any, people: Live) -> None:
+    ts = slack.say("U0MIA", SUPPORT, "How do I reset my password?")
+    slack.edit("U0MIA", SUPPORT, ts, "<@U0EVENKEEL> How do I reset my password?")
+    final(slack, SUPPORT, ts)
+    slack.edit("U0MIA", SUPPORT, ts, "<@U0EVENKEEL> How do I reset my old password?")
+    slack.wait_for(people.quiet)
+
+    assert len(bots(slack, SUPPORT, ts)) == 1
