@@ -52,11 +52,13 @@ def pairs_of(scores: Sequence[Score]) -> tuple[Pair, ...]:
 def threshold(pairs: Sequence[Pair]) -> Threshold:
     """The confidence below which an answer is held back, or None with the reason.
 
-    An answer is bad below ROUGE-L `BAD`. The AUC is the chance that a good answer is surer than a bad one (ties count
+    An answer is bad below ROUGE-L `BAD`: of people's answers to *other* questions, in the same language, 98 % lie below
+    it (median 0.10, 95 % below 0.17; 1,844 pairs of a holdout), so what lies above has some content in common. The AUC is the chance that a good answer is surer than a bad one (ties count
     half); its 95 % interval is a percentile bootstrap over conversations with a fixed seed, so raising a good answer's
     confidence never lowers it. Only if it lies above 0.5 a value is set: the largest that holds back at most
     `HELD_BACK` of the answers, those being bad at least `TIMES_WORSE` as often as the others. Pairs with a number that
-    is not finite are left out: unknown is no evidence.
+    is not finite are left out: unknown is no evidence. Where confidence is noise a value is set in 0 to 2 % of holdouts
+    of 20 to 86 answers (simulated); where most of the others are bad, too, none can be worse twice as often.
     Source: Hanley and McNeil 1982 (the area under a ROC curve as a rank statistic); El-Yaniv and Wiener 2010, JMLR 11
     (selective answers, coverage).
     """

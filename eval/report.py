@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from eval.doubt import sentence
 from eval.gate import amount, figure
 from eval.picture import draw
 from storage.digests import short
@@ -55,6 +56,7 @@ def view(ledger: Ledger, run_id: int) -> dict[str, Any]:
     if run is None or decision is None:
         raise UsageError(f"run {run_id} has no decision to report. Next: evenkeel runs.")
     adapter = ledger.lessons.adapter(decision.candidate_digest)
+    doubt = ledger.doubt.of(decision.base_digest, decision.candidate_digest)
     manifest = ledger.lessons.dataset_manifest(run.dataset_digest) if run.dataset_digest else None
     return {
         "run_id": run_id,
@@ -62,6 +64,7 @@ def view(ledger: Ledger, run_id: int) -> dict[str, Any]:
         "meaning": VERDICTS[decision.verdict],
         "headline": headline(decision),
         "reasons": list(decision.reasons),
+        "doubt": f"The candidate {sentence(doubt)}." if doubt else "",
         "rows": [row(c) for c in decision.comparisons],
         "points": points(ledger, run_id),
         "candidate": short(decision.candidate_digest),

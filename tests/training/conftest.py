@@ -1,5 +1,5 @@
-"""The tiny real base that the other rooms' tests use, too."""
+"""The tiny real base and the lessons that the other rooms' tests use, too."""
 
-from tests.eval.conftest import tiny_folder
+from tests.eval.conftest import lessons, tiny_folder, tiny_model
 
-__all__ = ["tiny_folder"]
+__all__ = ["lessons", "tiny_folder", "tiny_model"]

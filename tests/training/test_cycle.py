@@ -63,6 +63,10 @@ def test_a_run_is_built_trained_scored_decided_and_reported_with_its_seconds(sma
     decision = ledger.promotions.decision(run.decision_id)
     champion = ledger.promotions.champion()
     assert decision and (champion is not None) == (decision.verdict == "PROMOTE")
+    base = ledger.scores.card(run_id, "base")
+    assert base and ledger.doubt.of(base.base_digest, None) and ledger.doubt.of(base.base_digest, run.adapter_digest)
+    assert any("never says that it is not sure: 4 held-out" in note["text"] for note in ledger.runs.history(run_id))
+    assert report["view"]["doubt"].startswith("The candidate never says that it is not sure: 4 held-out answers")
     assert ledger.verify() == ()
     assert not work_once(small, ledger)
 
