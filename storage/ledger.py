@@ -22,6 +22,7 @@ from storage.inbox import Inbox
 from storage.learned import Learned
 from storage.lessons import Lessons
 from storage.migrations import migrations
+from storage.notices import Notices
 from storage.promotions import Promotions, decision_digest
 from storage.ratings import Ratings
 from storage.requests import Requests
@@ -48,6 +49,7 @@ class Ledger:
         self.doubt = Doubt(self.connections, clock)
         self.learned = Learned(self.connections, clock)
         self.promotions = Promotions(self.connections, clock)
+        self.notices = Notices(self.connections, clock)
 
     def _migrate(self) -> None:
         known = {step.name for step in migrations.pending(Database(memory=True))}

@@ -9,6 +9,7 @@ from storage.database import Connections
 from storage.digests import digest_of, short
 from storage.errors import GateSaidNo, UsageError
 from storage.records import Comparison, Decision, Promotion
+from storage.standing import overtaken_by
 
 
 class Promotions:
@@ -44,8 +45,8 @@ class Promotions:
     def promote(self, decision_id: int, *, actor: str, reason: str) -> Promotion:
         """Make the candidate of a PROMOTE decision the champion.
 
-        Raises GateSaidNo when the verdict was another, or when the champion has changed since it was judged;
-        UsageError when there is no such decision.
+        Raises GateSaidNo when the verdict was another, when a newer run was decided since, or when the champion has
+        changed since it was judged; UsageError when there is no such decision.
         """
         with self._connections.write() as db:
             decision = self.decision(decision_id)
@@ -53,6 +54,11 @@ class Promotions:
                 raise UsageError(f"there is no decision {decision_id}. Next: evenkeel runs.")
             if decision.verdict != "PROMOTE":
                 raise GateSaidNo(f"decision {decision_id} is {decision.verdict}: {'; '.join(decision.reasons)}")
+            if newer := overtaken_by(self._connections, decision_id):
+                raise GateSaidNo(
+                    f"decision {decision_id} is void: run {newer[0]} has ended with {newer[1]} since. "
+                    f"Next: promote run {newer[0]} if it may, or retrain."
+                )
             champion = self.champion()
             serving = champion.adapter_digest if champion else None
             if serving != decision.champion_digest:

@@ -3,7 +3,6 @@
 Knows APScheduler (memory store, UTC, nothing dropped, nothing doubled). Knows no training.
 """
 
-import re
 from datetime import UTC, datetime
 
 import structlog
@@ -11,12 +10,12 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from storage.errors import Busy, ConfigurationError
+from storage.crontab import cron
+from storage.errors import Busy
 from storage.ledger import Ledger
 from storage.settings import Settings
 
 log = structlog.get_logger()
-WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 
 def start_clock(settings: Settings, ledger: Ledger) -> BackgroundScheduler:
@@ -36,37 +35,6 @@ def start_clock(settings: Settings, ledger: Ledger) -> BackgroundScheduler:
         scheduler.add_job(lambda: ask_for_lessons(settings, ledger), IntervalTrigger(minutes=1))
     scheduler.start()
     return scheduler
-
-
-def cron(text: str) -> CronTrigger:
-    """The trigger of a crontab line, where 0 and 7 are Sunday: APScheduler itself counts weekdays from Monday.
-
-    Raises ConfigurationError naming the line.
-    """
-    fields = text.split()
-    try:
-        return CronTrigger.from_crontab(" ".join([*fields[:4], *map(named_weekdays, fields[4:])]), timezone=UTC)
-    except ValueError as error:
-        raise ConfigurationError(
-            f"RETRAIN_CRON={text!r} is no crontab ({error}). Example: 0 3 * * 1 (Mondays at 3:00 UTC); empty: none."
-        ) from None
-
-
-def named_weekdays(field: str) -> str:
-    """A crontab's weekdays by name, `0-4` and `*/2` spelled out; what is not written in numbers stays as it is."""
-    return ",".join(_spelled(part) for part in field.split(","))
-
-
-def _spelled(part: str) -> str:
-    found = re.fullmatch(r"(?:([0-7])(?:-([0-7]))?|\*(?=/))(?:/([1-9]))?", part)
-    if found is None:
-        return part
-    low, high, every = found.groups()
-    first = int(low or 0)
-    last = int(high) if high else 6 if low is None or every else first
-    if first > last:
-        raise ValueError(f"the weekdays {part} run backwards")
-    return ",".join(WEEKDAYS[day % 7] for day in range(first, last + 1, int(every or 1)))
 
 
 def missed(trigger: CronTrigger, *, last: datetime | None, now: datetime) -> bool:

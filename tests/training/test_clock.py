@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from storage.crontab import cron
 from storage.errors import ConfigurationError
 from storage.ledger import Ledger
 from storage.records import Ticket
 from storage.settings import Settings, load_settings
-from training.clock import ask, ask_for_lessons, cron, missed, start_clock
+from training.clock import ask, ask_for_lessons, missed, start_clock
 
 MONDAY = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 
