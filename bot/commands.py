@@ -16,7 +16,7 @@ from bot.report_card import CANCEL_ACTION
 from bot.roles import Roles
 from bot.safe_text import escape, printable
 from storage.digests import short
-from storage.errors import EvenkeelError, UsageError
+from storage.errors import Busy, EvenkeelError, UsageError
 from storage.ledger import Ledger
 from storage.recipe import RANGES, parse_overrides, recipe_from, warnings_for
 from storage.records import ACTIVE_STATES, Promotion
@@ -108,11 +108,14 @@ class Commands:
         return f"v{promotion.version}"
 
     def refusal(self, user: str, action: str) -> str:
-        """Why this person may not, or nothing. A refusal leaves an audit row."""
+        """Why this person may not, or nothing. A refusal leaves an audit row; without one it is a refusal, too."""
         role = self.roles.role_of(user)
         if role == "admin":
             return ""
-        self.ledger.audit(user, f"{action}_refused", {"role": role})
+        try:
+            self.ledger.audit(user, f"{action}_refused", {"role": role})
+        except Busy as error:
+            return escape(str(error))
         return UNKNOWN if role == "unknown" else NOT_YOU
 
     def as_admin(self, user: str, action: str, act: Callable[[], str]) -> str:
@@ -197,4 +200,8 @@ def retrain_help() -> str:
     rows = "\n".join(
         f"• `{name}` {r.low:g} to {r.high:g}, safe {r.safe_low:g} to {r.safe_high:g}" for name, r in RANGES.items()
     )
-    return f"`/retrain {RETRAIN_HINT}`\nTrains a candidate, scores it, and lets the gate decide. Admins only.\n{rows}"
+    return (
+        f"`/retrain {RETRAIN_HINT}`\nTrains a candidate, scores it, and lets the gate decide. Admins only. Without a word"
+        " it shows a form, `now` starts at once, `dry` only says what would be trained, `force` starts in spite of"
+        f" warnings.\n{rows}"
+    )

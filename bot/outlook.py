@@ -12,6 +12,7 @@ from storage.runs import Pace
 from storage.settings import Settings
 
 HOLDOUT_SHARE = 0.2  # about a fifth of the conversations are kept for judging
+SOURCES = {"ticket": "tickets", "rating": "likes", "correction": "corrections", "replay": "general"}
 FEW_CORRECTIONS = 5  # below so many, it says nothing that one person wrote most of them
 
 
@@ -70,9 +71,8 @@ def dry_run_lines(run: Run) -> list[str]:
     found = run.progress.get("dry_run")
     if not isinstance(found, dict):
         return []
-    lines = [
-        f"*Dry run:* {found['train']} rows to train on ({_counts(found['sources'])}), {found['holdout']} held out."
-    ]
+    sources = {SOURCES.get(name, name): count for name, count in found["sources"].items()}
+    lines = [f"*Dry run:* {found['train']} rows to train on ({_counts(sources)}), {found['holdout']} held out."]
     if found["dropped"]:
         lines.append(f"Left out: {_counts(found['dropped'])}.")
     if found["redacted"]:

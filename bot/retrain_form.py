@@ -64,16 +64,16 @@ class RetrainForm:
     def submit(self, body: Mapping[str, Any]) -> tuple[dict[str, str], str]:
         """(what is wrong by field, "") or ({}, what to tell the person): then the run is requested."""
         user, view = body["user"]["id"], body["view"]
-        if refusal := self.commands.refusal(user, "retrain"):
-            return {OPTIONS: refusal}, ""
-        overrides, errors = read(view["state"]["values"], self.commands.settings)
-        if errors:
-            return errors, ""
-        try:
-            with self.commands.ledger.connections.patience(PATIENCE_S):
+        with self.commands.ledger.connections.patience(PATIENCE_S):
+            if refusal := self.commands.refusal(user, "retrain"):
+                return {OPTIONS: refusal}, ""
+            overrides, errors = read(view["state"]["values"], self.commands.settings)
+            if errors:
+                return errors, ""
+            try:
                 return {}, self.commands.request(user, overrides, json.loads(view["private_metadata"])["channel"])
-        except EvenkeelError as error:
-            return {OPTIONS: str(error)}, ""
+            except EvenkeelError as error:
+                return {OPTIONS: str(error)}, ""
 
     def tell(self, body: Mapping[str, Any], said: str) -> None:
         """Where the command was typed, also where the bot is no member."""

@@ -11,10 +11,9 @@ from storage.clock import from_text
 from storage.database import Connections
 
 _TRUSTED = "('agent','admin')"
-_CORRECTED = (
-    f"SELECT exchange_id, author, at FROM corrections c WHERE role IN {_TRUSTED} AND removed_at IS NULL AND correction_id ="
-    f" (SELECT max(n.correction_id) FROM corrections n WHERE n.exchange_id=c.exchange_id AND n.role IN {_TRUSTED}"
-    " AND n.removed_at IS NULL)"
+_CORRECTED = (  # beside max(), SQLite takes the other columns from the row that has it
+    "SELECT exchange_id, author, at, max(correction_id) FROM corrections"
+    f" WHERE role IN {_TRUSTED} AND removed_at IS NULL GROUP BY exchange_id"
 )
 _LESSONS = f"""
 WITH corrected AS ({_CORRECTED}),

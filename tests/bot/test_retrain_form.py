@@ -1,6 +1,7 @@
 """/retrain's form, /model's list and the Cancel button, as admins meet them in the workspace; and who never gets in."""
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bot import report_card
+from bot import report_card, retrain_form
 from bot.commands import NOT_YOU, UNKNOWN
 from bot.model_view import share_text, versions
 from bot.outlook import data_warnings, dry_run_lines, estimate_text, lessons_text
@@ -36,7 +37,8 @@ def bare(live: Live) -> Iterator[Live]:
     """The running bot; what a test left of runs, versions, open modals and remembered roles is cleared."""
     yield live
     with live.ledger.connections.write() as db:
-        for table in ("promotions", "decisions", "run_events", "runs", "adapters", "audit"):
+        db.execute("UPDATE runs SET state='cancelled', finished_at=requested_at WHERE finished_at IS NULL")
+        for table in ("promotions", "decisions", "adapters", "audit"):
             db.execute(f"DELETE FROM {table}")
     for user in ("U0INES", "U0MIA", "U0JONAS"):
         while view := live.slack.view(user):
@@ -118,7 +120,7 @@ def test_a_dry_run_is_ticked_and_its_message_says_what_it_found(slack: Any, bare
 
     def card() -> bool:
         said = [str(m["blocks"]) for m in slack.messages(OPS) if f"Run {run.run_id}*" in str(m.get("blocks"))]
-        return any("80 rows to train on (64 ticket, 16 replay), 20 held out" in text for text in said)
+        return any("80 rows to train on (64 tickets, 16 general), 20 held out" in text for text in said)
 
     slack.wait_for(card, timeout=8)
 
@@ -134,6 +136,31 @@ def test_whoever_lost_the_role_meanwhile_starts_nothing(slack: Any, bare: Live) 
 
     assert errors == {OPTIONS: NOT_YOU} and bare.ledger.runs.active() is None
     assert bare.ledger.audits()[0]["action"] == "retrain_refused"
+
+
+def test_where_the_bot_is_no_member_the_form_still_answers(slack: Any, bare: Live) -> None:
+    slack.set_members("C0GENERAL", "U0INES")
+    view = opened(slack, "U0INES", "/retrain", "Lessons", "C0GENERAL")
+
+    assert sent(slack, "U0INES", view) == {}
+
+    told(slack, "U0INES", f"Run {(bare.ledger.runs.active() or pytest.fail()).run_id} is queued")
+
+
+def test_a_locked_ledger_starts_nothing_and_says_so_at_the_form(
+    slack: Any, bare: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrain_form, "PATIENCE_S", 0.2)
+    view = opened(slack, "U0INES", "/retrain", "Lessons")
+    other = sqlite3.connect(bare.ledger.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        errors = sent(slack, "U0INES", view)["errors"]
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+    assert "locked" in errors[OPTIONS] and bare.ledger.runs.active() is None
 
 
 @pytest.mark.parametrize("method", ["views.open", "views.update"])
@@ -203,7 +230,7 @@ def test_of_ten_at_once_one_starts_and_nine_are_told_which(slack: Any, bare: Liv
     assert len(acks) == 10 and None not in acks
     slack.wait_for(lambda: len(slack.ephemerals("U0INES")) == since + 10, timeout=8)
     said = [m["text"] for m in slack.ephemerals("U0INES")[since:]]
-    (run,) = bare.ledger.runs.recent()
+    (run,) = bare.ledger.runs.recent(1)
     assert sum("is queued" in text for text in said) == 1
     assert sum(f"run {run.run_id} (" in text and "one run at a time" in text for text in said) == 9
 
