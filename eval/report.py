@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from eval.doubt import sentence
 from eval.gate import amount, figure
 from eval.picture import draw
+from eval.regressions import regressions
 from storage.digests import short
 from storage.errors import UsageError
 from storage.ledger import Ledger
@@ -67,6 +68,7 @@ def view(ledger: Ledger, run_id: int) -> dict[str, Any]:
         "doubt": f"The candidate {sentence(doubt)}." if doubt else "",
         "rows": [row(c) for c in decision.comparisons],
         "points": points(ledger, run_id),
+        "regressions": regressions(ledger, run, decision),
         "candidate": short(decision.candidate_digest),
         "champion": short(decision.champion_digest),
         "candidate_digest": decision.candidate_digest,
@@ -120,6 +122,7 @@ def narrow(text: str) -> str:
 def points(ledger: Ledger, until_run: int) -> list[dict[str, Any]]:
     """Every candidate so far as (gain on target in per cent of base, worst general loss in margins)."""
     found = []
+    versions = {p.decision_id: p.version for p in ledger.promotions.history() if p.kind == "promote"}
     for run in reversed(ledger.runs.recent(200)):
         decision = ledger.promotions.decision(run.decision_id) if run.decision_id else None
         if decision is None or run.run_id > until_run:
@@ -130,6 +133,7 @@ def points(ledger: Ledger, until_run: int) -> list[dict[str, Any]]:
                 {
                     "run_id": run.run_id,
                     "verdict": decision.verdict,
+                    "version": versions.get(run.decision_id),
                     "gain": gain,
                     "loss": loss,
                     "now": run.run_id == until_run,

@@ -10,6 +10,7 @@ from typing import Any
 from storage.clock import Clock, from_text, to_text
 from storage.database import Connections
 from storage.digests import digest_of
+from storage.outlook import look_ahead
 from storage.records import Adapter, Lesson, Message, Ticket
 
 _TRUSTED = "('agent','admin')"
@@ -90,17 +91,10 @@ class Lessons:
         return tuple(_lesson(row, "rating", f"exchange-{row['exchange_id']}") for row in rows)
 
     def count_since_last_run(self) -> int:
-        """Lessons (tickets, likes, corrections) that arrived after the last run was requested, however it ended: what a
-        cancelled or failed run had seen does not ask for the next one.
+        """Lessons that arrived after the last run was requested, however it ended: what a cancelled or failed run had
+        seen does not ask for the next one. A dry run is no run.
         """
-        row = self._connections.db.execute(
-            "WITH last(at) AS (SELECT coalesce(max(requested_at), '') FROM runs)"
-            " SELECT (SELECT count(*) FROM tickets JOIN imports USING (import_id), last WHERE approved AND imports.at > last.at)"
-            f" + (SELECT count(*) FROM corrections, last WHERE role IN {_TRUSTED} AND corrections.at > last.at)"
-            f" + (SELECT count(DISTINCT exchange_id) FROM ratings, last WHERE role IN {_TRUSTED} AND sign = 1 AND"
-            " exchange_id IN (SELECT exchange_id FROM exchanges WHERE asked_at > last.at))"
-        ).fetchone()
-        return int(row[0])
+        return sum(look_ahead(self._connections).new.values())
 
     def add_dataset(self, digest: str, path: str, manifest: Mapping[str, Any]) -> None:
         with self._connections.write() as db:
@@ -112,6 +106,10 @@ class Lessons:
     def dataset_manifest(self, digest: str) -> dict[str, Any] | None:
         found = self._connections.db.execute("SELECT manifest FROM datasets WHERE digest=?", (digest,)).fetchone()
         return None if found is None else dict(json.loads(found[0]))
+
+    def dataset_path(self, digest: str) -> str | None:
+        found = self._connections.db.execute("SELECT path FROM datasets WHERE digest=?", (digest,)).fetchone()
+        return None if found is None else str(found[0])
 
     def add_adapter(self, adapter: Adapter) -> None:
         with self._connections.write() as db:
