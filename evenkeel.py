@@ -235,7 +235,7 @@ def _champion_line(champion: Promotion | None) -> str:
 
 @app.command(rich_help_panel=MODEL)
 def retrain(
-    recipe: Annotated[list[str] | None, typer.Argument(help="lr=1e-3 epochs=2 rank=16 … force")] = None,
+    recipe: Annotated[list[str] | None, typer.Argument(help="lr=1e-3 epochs=2 rank=16 … force dry")] = None,
     json_: Json = False,
 ) -> None:
     """Train, score, decide, and promote if the gate allows. A running worker takes it, else it runs here.
@@ -246,8 +246,8 @@ def retrain(
 
     overrides = parse_overrides(" ".join(recipe or []))
     with opened() as (settings, ledger):
-        warnings = warnings_for(recipe_from(settings, {k: v for k, v in overrides.items() if k != "force"}))
-        if warnings and not overrides.get("force"):
+        warnings = warnings_for(recipe_from(settings, overrides))
+        if warnings and not overrides.keys() & {"force", "dry_run"}:
             raise UsageError("\n".join(warnings) + "\nNext: add the word force to start anyway.")
         run_id = ledger.runs.request(reason="cli", requested_by="cli", overrides=overrides)
         configure_logs("warning")
@@ -283,6 +283,8 @@ def follow(run_id: int, ledger: Ledger, start_here: Any) -> Run:
 
 def finish(run: Run, ledger: Ledger, settings: Settings, json_: bool) -> None:
     """Print how the run ended and leave with the exit code that says so."""
+    from bot.outlook import dry_run_lines
+
     report = ledger.report(run.run_id)
     decision = ledger.promotions.decision(run.decision_id) if run.decision_id else None
     if json_:
@@ -292,6 +294,8 @@ def finish(run: Run, ledger: Ledger, settings: Settings, json_: bool) -> None:
 
         show(report["view"], out)
         say(f"Page: {report['html_path']}")
+    elif found := dry_run_lines(run):
+        say("\n".join(line.replace("*", "").strip("_") for line in found))
     if run.state == "failed":
         raise (TooLittleData if run.error.startswith("Too little data") else EvenkeelError)(run.error)
     if run.state == "cancelled":

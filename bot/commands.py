@@ -51,7 +51,7 @@ class Commands:
     def _start(self, user: str, words: str, channel: str) -> str:
         overrides = parse_overrides(words)
         warnings = warnings_for(recipe_from(self.settings, overrides))
-        if warnings and not overrides.get("force") and not overrides.get("dry_run"):
+        if warnings and not overrides.keys() & {"force", "dry_run"}:
             return "\n".join(f"⚠️ {escape(w)}" for w in warnings) + "\nNothing was started. Add `force` to start anyway."
         return self.request(user, overrides, channel)
 

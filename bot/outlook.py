@@ -73,10 +73,8 @@ def dry_run_lines(run: Run) -> list[str]:
         return []
     sources = {SOURCES.get(name, name): count for name, count in found["sources"].items()}
     lines = [f"*Dry run:* {found['train']} rows to train on ({_counts(sources)}), {found['holdout']} held out."]
-    if found["dropped"]:
-        lines.append(f"Left out: {_counts(found['dropped'])}.")
-    if found["redacted"]:
-        lines.append(f"Redacted: {_counts(found['redacted'])}.")
+    named = (("Left out", _counts(found["dropped"])), ("Redacted", _counts(found["redacted"])))
+    lines += [f"{name}: {counts}." for name, counts in named if counts]
     lines.append(f"It would take {about(found['seconds'])}." if found["seconds"] else "No history to estimate from.")
     if found["refusal"]:
         lines.append(f"⚠️ A run would stop: {escape(found['refusal'])}")
@@ -84,7 +82,7 @@ def dry_run_lines(run: Run) -> list[str]:
 
 
 def _counts(counts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{count} {escape(str(name))}" for name, count in counts.items()) or "none"
+    return ", ".join(f"{count} {escape(str(name))}" for name, count in counts.items() if count)
 
 
 def _person(user: str) -> str:

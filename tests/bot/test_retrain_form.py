@@ -362,7 +362,7 @@ def test_lessons_are_counted_by_source_and_by_age(ledger: Ledger) -> None:
     assert facts.total == {"tickets": 3, "likes": 1, "corrections": 1, "taught": 0}
     assert facts.new == {"tickets": 0, "likes": 1, "corrections": 0, "taught": 0}
     assert (facts.busiest, facts.disputed, facts.spoken_base, facts.champion_base) == (("U0ASHA", 1), 1, "b" * 64, "")
-    assert facts.total["likes"] == len(ledger.lessons.liked())
+    assert facts.total["likes"] == len(ledger.lessons.liked()) and ledger.lessons.count_since_last_run() == 1
     assert "likes: *1* new, 1 in all" in lessons_text(facts, SETTINGS) and "36 are missing" in lessons_text(
         facts, SETTINGS
     )
@@ -436,11 +436,11 @@ def test_a_risky_setting_is_named_at_its_field_though_nobody_typed_it() -> None:
 
 
 def test_a_dry_runs_card_says_what_would_stop_a_run() -> None:
-    found = {"train": 9, "holdout": 2, "sources": {"ticket": 9}, "dropped": {"not approved": 4}, "redacted": {"email": 3},
+    found = {"train": 9, "holdout": 2, "sources": {"ticket": 9}, "dropped": {"not approved": 4, "no consent": 0}, "redacted": {"email": 3},
              "refusal": "9 lessons <b>", "seconds": None}  # fmt: skip
     lines = dry_run_lines(some_run(state="decided", progress={"dry_run": found}))
 
     said = "\n".join(lines)
-    assert "4 not approved" in said and "3 email" in said and "would stop: 9 lessons &lt;b&gt;" in said
+    assert "Left out: 4 not approved.\n" in said and "3 email" in said and "would stop: 9 lessons &lt;b&gt;" in said
     assert "Nothing was trained" in said and dry_run_lines(some_run()) == []
     assert "Dry run" in str(report_card.ended(some_run(state="decided", progress={"dry_run": found})).blocks)
