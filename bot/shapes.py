@@ -20,7 +20,7 @@ IDS = re.compile(
     "|action|app_installed_team|function_execution)_id|user_team|item_user|ts|(?:event|message|thread|deleted|action)_ts"
     "|type|subtype|response_url"
 )
-WORDS = ("reaction", "command")
+WORDS = ("reaction", "command", "value")
 PARTS = (
     "event",
     "message",
@@ -36,7 +36,7 @@ LISTS = ("authorizations", "response_urls", "actions")
 EVENTS = ("event_callback", "app_rate_limited", "url_verification")
 INTERACTIONS = ("block_actions", "view_submission", "view_closed", "message_action", "shortcut", "block_suggestion")
 ODD = re.compile(r"[^\x20-\x7e]")
-ODD_WORD = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # an emoji's name may be in any language
+ODD_WORD = re.compile(r"[\x00\ud800-\udfff]")  # an emoji's name and what is typed may be in any language
 LONGEST_ID = 3_000
 DEEPEST = 4
 

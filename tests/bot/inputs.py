@@ -72,4 +72,5 @@ def clean_log() -> Iterator[Sequence[Any]]:
         "step_failed",
         "question_failed",
     ):
-        assert not [line for line in lines if bad in line], bad
+        found = [line for line in lines if bad in line]
+        assert not found, f"{bad}: {found[0][:300]}"

@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -308,15 +308,24 @@ def _(stage: Stage) -> None:
     stage.one_answer(ts)
 
 
-@cases(45, "the question is deleted while it is answered")
+@cases(45, "the question is deleted before its placeholder stands")
 def _(stage: Stage) -> None:
-    stage.engine.mode = "slow"
+    delete_while_answering(stage, lambda ts: stage.engine.asked)
+    stage.nothing({"type": "message", "subtype": "message_deleted", "channel": SUPPORT, "deleted_ts": "abc"})
+
+
+@cases(45, "the question is deleted under its placeholder, which leaves a tombstone")
+def _(stage: Stage) -> None:
+    delete_while_answering(stage, stage.said)
+
+
+def delete_while_answering(stage: Stage, begun: Callable[[str], Any]) -> None:
+    stage.engine.mode, stage.engine.text = "slow", "Open the Settings"
     ts = stage.slack.say(MIA, SUPPORT, ASK)
-    stage.slack.wait_for(lambda: stage.engine.asked, timeout=5)
+    stage.slack.wait_for(lambda: begun(ts), timeout=5)
     stage.slack.delete(SUPPORT, ts)
     stage.quiet()
-    assert stage.engine.text not in str(stage.said(ts))
-    stage.nothing({"type": "message", "subtype": "message_deleted", "channel": SUPPORT, "deleted_ts": "abc"})
+    assert stage.engine.text not in str(stage.slack.messages(SUPPORT, ts))
 
 
 @cases(46, "thread_not_found")
@@ -345,7 +354,7 @@ def _(stage: Stage) -> None:
 def _(stage: Stage) -> None:
     for subtype in ("channel_join", "channel_leave", "channel_topic", "channel_archive", "unheard_of"):
         stage.nothing({**stage.unheard(), "subtype": subtype})
-    stage.engine.mode = "slow"
+    stage.engine.mode, stage.engine.text = "slow", "Open the Settings"
     ts = stage.slack.say(MIA, GENERAL, ASK)
     stage.slack.wait_for(lambda: stage.engine.asked, timeout=5)
     stage.slack.archive(GENERAL)
@@ -357,7 +366,7 @@ def _(stage: Stage) -> None:
 @cases(49, "the bot is thrown out in mid-answer")
 def _(stage: Stage) -> None:
     members = stage.slack._workspace.world.channels[GENERAL].members
-    stage.engine.mode = "slow"
+    stage.engine.mode, stage.engine.text = "slow", "Open the Settings"
     ts = stage.slack.say(MIA, GENERAL, ASK)
     stage.slack.wait_for(lambda: stage.engine.asked, timeout=5)
     stage.slack.set_members(GENERAL, MIA)
