@@ -46,8 +46,8 @@ def missed(trigger: CronTrigger, *, last: datetime | None, now: datetime) -> boo
 
 
 def last_request(ledger: Ledger) -> datetime | None:
-    runs = ledger.runs.recent(1)
-    return runs[0].requested_at if runs else None
+    asked = (run.requested_at for run in ledger.runs.recent() if not run.overrides.get("dry_run"))
+    return next(asked, None)
 
 
 def ask_for_lessons(settings: Settings, ledger: Ledger) -> None:

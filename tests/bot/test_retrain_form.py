@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from slack_sdk.models.blocks import Block
+from slack_sdk.models.views import View
 
 from bot import report_card, retrain_form
 from bot.commands import NOT_YOU, UNKNOWN
@@ -418,6 +420,22 @@ def test_every_lever_shows_its_ranges_and_its_value() -> None:
     assert inputs["epochs"]["element"]["placeholder"]["text"] == "2"
     assert inputs["learning_rate"]["element"]["placeholder"]["text"] == "chosen by the base's width"
     assert inputs["lora_rank"]["hint"]["text"] == "safe 4 to 64, allowed 1 to 256"
+
+
+def test_slacks_own_models_find_no_fault_in_the_views(ledger: Ledger) -> None:
+    facts = replace(NO_FACTS, total={"tickets": 9, "likes": 9}, new={"tickets": 1, "likes": 1}, corrections=9,
+                    busiest=("U0ASHA", 9), disputed=2, champion_base="b1", spoken_base="b2")  # fmt: skip
+    ledger.promotions.promote(decided(ledger), actor="U0INES", reason="")
+    views = (
+        form(facts, SETTINGS, Pace(seconds_per_row=1, other_s=1, runs=1), some_run(), "{}"),
+        versions(ledger.promotions.history(), {}, admin=True, channel=OPS, said="v1 is the champion again."),
+    )
+    for view in views:
+        View(**view).validate_json()
+    for block in (*(b for view in views for b in view["blocks"]), *report_card.progress(some_run()).blocks):
+        parsed = Block.parse(block)
+        assert parsed is not None
+        parsed.validate_json()
 
 
 @pytest.mark.parametrize("value", ["—2", "NaN", "1e9", "-1", "x" * 40, "1\n2", "🙂", "$(id)", "inf", "“2”"])

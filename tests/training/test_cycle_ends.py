@@ -15,6 +15,7 @@ from storage.ledger import Ledger
 from storage.records import Adapter, Decision, Ticket
 from storage.settings import Settings, load_settings
 from training import cycle
+from training.clock import last_request
 from training.cycle import CancelledRun, Cycle, run_cycle
 
 
@@ -190,6 +191,16 @@ def test_a_dry_run_says_what_would_be_trained_and_trains_nothing(
     )
     assert ledger.runs.history(run.run_id)[-1]["data"]["dry_run"] == found
     assert not settings.datasets_dir.exists() and ledger.runs.pace() is None
+
+
+def test_the_clock_takes_a_dry_run_for_none(ledger: Ledger, settings: Settings) -> None:
+    asked = ledger.runs.get(ledger.runs.request(reason="cron", requested_by="clock", overrides={}))
+    assert asked
+    ledger.runs.cancel(asked.run_id)
+
+    rehearsed(ledger, settings, 3)
+
+    assert last_request(ledger) == asked.requested_at and ledger.lessons.count_since_last_run() == 2
 
 
 def test_a_dry_run_over_too_few_lessons_says_that_a_run_would_stop(ledger: Ledger, settings: Settings) -> None:
