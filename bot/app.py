@@ -4,12 +4,14 @@ Every event is stored by the intake, which answers it; listeners are left for co
 Home. Each acks first and then does a few short calls.
 """
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from slack_bolt import Ack, App
+from slack_bolt import Ack, App, BoltResponse
+from slack_bolt.error import BoltUnhandledRequestError
 from slack_sdk import WebClient
 
 from bot.asking import Asking
@@ -38,6 +40,7 @@ from storage.ledger import Ledger
 from storage.settings import Settings
 
 log = structlog.get_logger()
+SEEN_S = 0.1  # Bolt looks for an ack every 10 ms, and takes it back when its listener breaks before it looked
 LISTENERS = 32  # Bolt's own five would let five slow listeners delay the sixth's ack
 
 
@@ -108,6 +111,7 @@ def build_app(settings: Settings, ledger: Ledger, client: WebClient, *, roles: R
         client=client,
         signing_secret=settings.slack_signing_secret.get_secret_value() or None,
         before_authorize=intake,
+        raise_error_for_unhandled_request=True,
         listener_executor=ThreadPoolExecutor(LISTENERS, thread_name_prefix="listener"),
     )
     commands = Commands(settings=settings, ledger=ledger, roles=roles)
@@ -124,8 +128,15 @@ def build_app(settings: Settings, ledger: Ledger, client: WebClient, *, roles: R
             client.views_publish(user_id=user, view=home(roles.role_of(user), ledger, settings))
 
     @app.error
-    def on_error(error: Exception) -> None:
+    def on_error(error: Exception, ack: Ack, body: dict[str, Any]) -> BoltResponse | None:
+        """What was acked stays acked, and what nobody listens to (an older version's button) is acked, too."""
+        if isinstance(error, BoltUnhandledRequestError):
+            log.warning("nobody_listens", kind=body.get("type"))
+            return BoltResponse(status=200, body="")
         log.error("listener_failed", error=type(error).__name__)
+        if ack.response is not None:
+            time.sleep(SEEN_S)
+        return None
 
     return app
 
