@@ -75,10 +75,9 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
     reactions = Reactions(settings=settings, ledger=ledger, client=client, roles=roles)
     shadow = Shadow(ledger=ledger, models=models, deadline_s=settings.answer_deadline_s)
     watch = RunWatch(settings=settings, ledger=ledger, client=client)
-    people = People(settings=settings, ledger=ledger, client=client, delivery=delivery, roles=roles, wake=workers.wake)
+    people = People(settings=settings, ledger=ledger, client=client, delivery=delivery, roles=roles)
     intake = Intake(settings, ledger, me, workers.wake)
-    for number in range(settings.answer_workers):
-        workers.add(f"questions-{number}", asking.step)
+    workers.add("questions", asking.step, count=settings.answer_workers)
     workers.add("ratings", reactions.step)
     workers.add("people", people.step)
     workers.add("queue", QueueNotes(ledger=ledger, delivery=delivery, open=asking.open).step, pause_s=0.5)

@@ -41,7 +41,7 @@ class Asking:
     me: Me
     models: Models
     delivery: Delivery
-    wake: Callable[[], None]  # something ended: the shadow and the next question of the thread need not wait
+    wake: Callable[[str], None]  # something ended: the shadow and the next question of the thread need not wait
     retry_s: float = 2.0
     lease_s: float = LEASE_S
     _held: dict[int, InboxItem] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Asking:
         finally:
             with self._lock:
                 self._held.pop(item.inbox_id, None)
-        self.wake()
+        self.wake("shadow")
         return True
 
     def extend_leases(self) -> None:
@@ -70,7 +70,10 @@ class Asking:
             try:
                 self.ledger.inbox.extend(item, self.lease_s)
             except LostLease:
-                log.warning("lease_lost", inbox_id=item.inbox_id)
+                with self._lock:  # it may just have been finished
+                    lost = item.inbox_id in self._held
+                if lost:
+                    log.warning("lease_lost", inbox_id=item.inbox_id)
 
     def settle(self, item: InboxItem) -> None:
         """Bring one question to its end, or put it back with the reason."""

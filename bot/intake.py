@@ -31,10 +31,11 @@ PERSON_ACTION = "evenkeel_person"
 STOP_ACTION = "evenkeel_stop"
 TS = re.compile(r"\d{1,12}\.\d{1,9}")
 READABLE_SUBTYPES = (None, "file_share", "thread_broadcast")
-LOCK_PATIENCE_S = 0.15
+LOCK_PATIENCE_S = 0.2
 LOCK_MEMORY_S = 0.5
 LATE_S = 5.0  # a question delivered so late may have had replies that came first and were not known to be for us
 MINUTE_S = 60.0
+WORKERS = {"question": "questions", "reaction": "ratings"}  # who takes up which kind; all others: people
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ class Known(Protocol):
 class Intake(Middleware):
     """Bolt's first middleware. Its return value is the ack, so the commit comes before it."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, me: Me, wake: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, me: Me, wake: Callable[[str], None]) -> None:
         self._settings, self._ledger, self._me, self._wake = settings, ledger, me, wake
         self._locked_until = 0.0
         self._turn = threading.Lock()  # one after the other: a reply is sorted after the question that it follows
@@ -118,7 +119,7 @@ class Intake(Middleware):
         log.info("accepted", kind=arrival.kind, event_id=arrival.event_id, new=new)
         if new and arrival.kind == "question" and self._ledger.clock().timestamp() - float(arrival.ts) > LATE_S:
             self.late(arrival.channel, arrival.payload["thread_ts"])
-        self._wake()
+        self._wake(WORKERS.get(arrival.kind, "people"))
 
     def call_person(self, user: str, channel: str, thread_ts: str, at: str) -> None:
         """A call for a person that came from no message of ours. Raises Busy."""
@@ -130,7 +131,7 @@ class Intake(Middleware):
             ts=thread_ts,
             payload={"user": user, "thread_ts": thread_ts},
         )
-        self._wake()
+        self._wake("people")
 
     def _within_limits(self, arrival: Arrival) -> Arrival:
         """The arrival, as `excess` if its person or its channel asked too much in the last minute."""

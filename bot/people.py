@@ -5,7 +5,6 @@ silent in that thread until the matter is resolved, handed back, or the bot is n
 press is lost.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +45,6 @@ class People:
     client: PacedClient
     delivery: Delivery
     roles: Roles
-    wake: Callable[[], None]
 
     def step(self) -> bool:
         """Settle the oldest open matter; False when there is none."""
@@ -59,7 +57,6 @@ class People:
             log.warning("lease_lost", inbox_id=item.inbox_id)
         except (NotNow, *SLACK_ERRORS) as error:
             self._later(item, f"Slack: {getattr(error, 'trouble', None) or trouble_of(error).code}")
-        self.wake()
         return True
 
     def settle(self, item: InboxItem) -> None:

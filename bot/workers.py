@@ -22,7 +22,7 @@ class _Task:
     name: str
     step: Step
     pause_s: float
-    bell: threading.Event
+    bell: threading.Semaphore
 
 
 class Workers:
@@ -30,11 +30,16 @@ class Workers:
 
     def __init__(self) -> None:
         self._tasks: list[_Task] = []
+        self._bells: dict[str, threading.Semaphore] = {}
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
 
-    def add(self, name: str, step: Step, *, pause_s: float = PAUSE_S) -> None:
-        self._tasks.append(_Task(name=name, step=step, pause_s=pause_s, bell=threading.Event()))
+    def add(self, name: str, step: Step, *, count: int = 1, pause_s: float = PAUSE_S) -> None:
+        """`count` threads that repeat this step; one of them hears each wake of this name."""
+        bell = self._bells[name] = threading.Semaphore(0)
+        for number in range(count):
+            called = name if count == 1 else f"{name}-{number}"
+            self._tasks.append(_Task(name=called, step=step, pause_s=pause_s, bell=bell))
 
     def start(self) -> None:
         self._threads = [
@@ -43,10 +48,9 @@ class Workers:
         for thread in self._threads:
             thread.start()
 
-    def wake(self) -> None:
-        """Something was stored: nobody waits for the end of a pause."""
-        for task in self._tasks:
-            task.bell.set()
+    def wake(self, name: str) -> None:
+        """Something was stored for these: one of them need not wait for the end of its pause."""
+        self._bells[name].release()
 
     def alive(self) -> bool:
         return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
@@ -54,7 +58,8 @@ class Workers:
     def stop(self, *, patience_s: float = DRAIN_S) -> bool:
         """Let every step in progress end; True if all did in time."""
         self._stopping.set()
-        self.wake()
+        for task in self._tasks:
+            task.bell.release()
         until = time.monotonic() + patience_s
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
@@ -66,7 +71,6 @@ class Workers:
     def _run(self, task: _Task) -> None:
         failures = 0
         while not self._stopping.is_set():
-            task.bell.clear()
             try:
                 again = task.step()
                 failures = 0
@@ -78,7 +82,7 @@ class Workers:
                 self._stopping.wait(min(LONGEST_BACKOFF_S, 0.5 * 2 ** min(failures, 6)))
                 continue
             if not again:
-                task.bell.wait(task.pause_s)
+                task.bell.acquire(timeout=task.pause_s)
 
 
 def _place(error: Exception) -> str:

@@ -6,6 +6,7 @@ Knows files, pragmas and locks. Knows no table.
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from storage.errors import Busy, LedgerError
 
 APPLICATION_ID = 0x45564B4C  # "EVKL"
 BUSY_TIMEOUT_S = 5.0
+TURN_S = 0.05  # how long one of our threads waits for another process before it lets the others try
 
 
 def wal_is_safe(version: tuple[int, ...]) -> bool:
@@ -56,40 +58,50 @@ class Connections:
             with db.atomic():
                 yield db
             return
-        patience_s = getattr(self._local, "patience_s", BUSY_TIMEOUT_S)
-        if not self._writing.acquire(timeout=patience_s):
-            raise Busy(f"the ledger {self.path} is being written by another thread. Next: try again.")
+        self._begin(db)
         try:
-            self._begin(db)
-            try:
-                yield db
-                db.conn.execute("COMMIT")
-            except BaseException:
-                if db.conn.in_transaction:
-                    db.conn.execute("ROLLBACK")
-                raise
+            yield db
+            db.conn.execute("COMMIT")
+        except BaseException:
+            if db.conn.in_transaction:
+                db.conn.execute("ROLLBACK")
+            raise
         finally:
             self._writing.release()
 
     def _begin(self, db: Database) -> None:
-        try:
-            db.conn.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if not is_locked(error):
+        """Take our own queue's turn and then the file's lock; nobody keeps the turn while another process has the lock."""
+        patience_s: float = getattr(self._local, "patience_s", BUSY_TIMEOUT_S)
+        until = time.monotonic() + patience_s
+        while self._writing.acquire(timeout=max(0.0, until - time.monotonic())):
+            try:
+                _wait_for_locks(db.conn, min(TURN_S, patience_s))
+                db.conn.execute("BEGIN IMMEDIATE")
+                _wait_for_locks(db.conn, patience_s)
+                return
+            except sqlite3.OperationalError as error:
+                _wait_for_locks(db.conn, patience_s)
+                self._writing.release()
+                if not is_locked(error):
+                    raise
+                if time.monotonic() >= until:
+                    break
+                time.sleep(0.005)
+            except BaseException:
+                self._writing.release()
                 raise
-            raise Busy(f"the ledger {self.path} is locked by another process ({error}). Next: try again.") from None
+        raise Busy(f"the ledger {self.path} is locked by another process. Next: try again.")
 
     @contextmanager
     def patience(self, seconds: float) -> Iterator[None]:
-        """Inside the block, this thread waits only so long for a lock before it raises Busy."""
-        connection = self.db.conn
-        connection.execute(f"PRAGMA busy_timeout={round(seconds * 1000)}")
+        """Inside the block, this thread waits only so long for a lock: a write then raises Busy, a read SQLite's error."""
+        _wait_for_locks(self.db.conn, seconds)
         self._local.patience_s = seconds
         try:
             yield
         finally:
             self._local.patience_s = BUSY_TIMEOUT_S
-            connection.execute(f"PRAGMA busy_timeout={round(BUSY_TIMEOUT_S * 1000)}")
+            _wait_for_locks(self.db.conn, BUSY_TIMEOUT_S)
 
     def close(self) -> None:
         with self._lock:
@@ -97,6 +109,10 @@ class Connections:
                 connection.close()
             self._all.clear()
         self._local = threading.local()
+
+
+def _wait_for_locks(connection: sqlite3.Connection, seconds: float) -> None:
+    connection.execute(f"PRAGMA busy_timeout={round(seconds * 1000)}")
 
 
 def is_locked(error: sqlite3.OperationalError) -> bool:

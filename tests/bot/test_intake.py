@@ -139,13 +139,13 @@ def test_a_reaction_without_an_author_is_kept_for_a_later_look() -> None:
 
 
 def test_one_message_is_one_question_however_it_arrives(ledger: Ledger) -> None:
-    woken: list[int] = []
-    receive = Intake(SETTINGS, ledger, ME, lambda: woken.append(1)).receive
+    woken: list[str] = []
+    receive = Intake(SETTINGS, ledger, ME, woken.append).receive
 
     for event, event_id in ((MENTION, "Ev1"), (MENTION, "Ev1"), (message(), "Ev2"), (message(), "Ev3")):
         assert receive(envelope(event, event_id), lambda: None).status == 200
 
-    assert ledger.inbox.depth() == 1 and len(woken) == 4
+    assert ledger.inbox.depth() == 1 and woken == ["questions"] * 4
 
 
 def test_what_cannot_be_stored_is_not_acked(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,12 +156,12 @@ def test_what_cannot_be_stored_is_not_acked(ledger: Ledger, monkeypatch: pytest.
     (ledger.path.parent / "spool").write_text("not a folder")
 
     with pytest.raises(OSError):
-        Intake(SETTINGS, ledger, ME, lambda: None).receive(envelope(MENTION), lambda: None)
+        Intake(SETTINGS, ledger, ME, lambda _: None).receive(envelope(MENTION), lambda: None)
 
 
 @pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
 def test_while_the_ledger_is_locked_an_event_is_kept_in_the_spool_and_acked_at_once(ledger: Ledger, lock: str) -> None:
-    intake = Intake(SETTINGS, ledger, ME, lambda: None)
+    intake = Intake(SETTINGS, ledger, ME, lambda _: None)
     assert intake.take_in(envelope(MENTION, "Ev0")) is None  # this thread's connection is open
     other = sqlite3.connect(ledger.path, isolation_level=None)
     other.execute(f"BEGIN {lock}")
@@ -180,10 +180,10 @@ def test_while_the_ledger_is_locked_an_event_is_kept_in_the_spool_and_acked_at_o
 
 
 def test_a_spooled_event_survives_a_crash_and_a_torn_file_does_not_stop_the_others(ledger: Ledger) -> None:
-    Intake(SETTINGS, ledger, ME, lambda: None).spool.keep(envelope(MENTION, "Ev1"))
+    Intake(SETTINGS, ledger, ME, lambda _: None).spool.keep(envelope(MENTION, "Ev1"))
     (ledger.path.parent / "spool" / "0.json").write_text('{"half')
 
-    second = Intake(SETTINGS, ledger, ME, lambda: None)
+    second = Intake(SETTINGS, ledger, ME, lambda _: None)
     second.spool.step()
     second.take_in(envelope(MENTION, "Ev1"))  # Slack delivers it once more
 
@@ -192,7 +192,7 @@ def test_a_spooled_event_survives_a_crash_and_a_torn_file_does_not_stop_the_othe
 
 
 def test_a_quick_follow_up_is_kept_before_the_first_question_was_looked_at(ledger: Ledger) -> None:
-    receive = Intake(SETTINGS, ledger, ME, lambda: None).receive
+    receive = Intake(SETTINGS, ledger, ME, lambda _: None).receive
     receive(envelope(MENTION, "Ev1"), lambda: None)
 
     receive(envelope(message(text="on Windows, please", ts="100.000009", thread_ts=MENTION["ts"]), "Ev2"), lambda: None)
@@ -201,7 +201,7 @@ def test_a_quick_follow_up_is_kept_before_the_first_question_was_looked_at(ledge
 
 
 def test_home_commands_and_forms_go_on_to_their_listeners(ledger: Ledger) -> None:
-    receive = Intake(SETTINGS, ledger, ME, lambda: None).receive
+    receive = Intake(SETTINGS, ledger, ME, lambda _: None).receive
 
     for body in (
         envelope({"type": "app_home_opened", "user": "U0MIA"}),
@@ -220,7 +220,7 @@ def test_a_press_on_a_feedback_button_is_stored_before_the_ack(ledger: Ledger) -
         "actions": [{"action_id": "evenkeel_feedback", "value": "up", "action_ts": "2.000001"}],
     }
 
-    receive = Intake(SETTINGS, ledger, ME, lambda: None).receive
+    receive = Intake(SETTINGS, ledger, ME, lambda _: None).receive
     receive(click, lambda: None)
     receive(click, lambda: None)
     receive({**click, "actions": [{"action_id": "evenkeel_feedback", "value": "=HYPERLINK()"}]}, lambda: None)

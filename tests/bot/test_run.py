@@ -73,7 +73,7 @@ def test_a_wake_ends_a_pause_at_once() -> None:
     workers.start()
     while not seen:
         time.sleep(0.01)
-    workers.wake()
+    workers.wake("sleeps")
     until = time.monotonic() + 2
     while len(seen) < 2 and time.monotonic() < until:
         time.sleep(0.01)
