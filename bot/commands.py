@@ -35,9 +35,10 @@ class Commands:
     roles: Roles
 
     def retrain(self, user: str, text: str, channel: str) -> str:
-        """Start, cancel or explain a run. `now`, or no word at all, starts one with the settings' recipe."""
+        """Start, cancel or explain a run. `now`, or no text, starts one with the settings' recipe; an unreadable one none."""
         words = printable(text).split()
-        if [word.lower() for word in words] == ["help"]:
+        unreadable = bool(text.strip()) and not words
+        if unreadable or [word.lower() for word in words] == ["help"]:
             return retrain_help()
         if refusal := self.refusal(user, "retrain"):
             return refusal
@@ -92,20 +93,6 @@ class Commands:
                 return self.as_admin(user, "promote", lambda: self._promote(user, run))
             case _:
                 return f"`/model {MODEL_HINT}`\nExample: `/model rollback 2`"
-
-    def approve(self, user: str, value: str) -> str:
-        """A click on a report card's button. `value` binds it to one decision and one candidate.
-
-        Raises EvenkeelError when the clicker may not, or when the decision no longer stands.
-        """
-        if refusal := self.refusal(user, "approve"):
-            raise EvenkeelError(refusal)
-        decision_id, _, digest = value.partition(":")
-        decision = self.ledger.promotions.decision(number(decision_id) or 0)
-        if decision is None or decision.candidate_digest != digest:
-            raise EvenkeelError("This button belongs to no decision that is known here. Next: /model.")
-        promotion = self.ledger.promotions.promote(number(decision_id) or 0, actor=user, reason="approved in Slack")
-        return f"v{promotion.version}"
 
     def refusal(self, user: str, action: str) -> str:
         """Why this person may not, or nothing. A refusal leaves an audit row; without one it is a refusal, too."""

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 FEEDBACK_ACTION = "evenkeel_feedback"
 PERSON_ACTION = "evenkeel_person"
 STOP_ACTION = "evenkeel_stop"
-TS = re.compile(r"\d{1,12}\.\d{1,9}")
+TS = re.compile(r"[0-9]{1,12}\.[0-9]{1,9}")
 READABLE_SUBTYPES = (None, "file_share", "thread_broadcast")
 LOCK_PATIENCE_S = 0.2
 LOCK_MEMORY_S = 0.5
@@ -80,6 +80,9 @@ class Intake(Middleware):
 
     def receive(self, body: dict[str, Any], next: Callable[[], BoltResponse]) -> BoltResponse:
         """Store what matters, then say 200; hand on what a listener must answer."""
+        if "command" in body and body.get("team_id") != self._me.team:
+            log.warning("command_refused", reason="it comes from another workspace")
+            return BoltResponse(status=200, body="")
         if not _is_ours_to_store(body):
             return next()
         try:

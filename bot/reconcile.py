@@ -28,6 +28,7 @@ OLDEST = timedelta(days=1)
 OVERLAP = timedelta(minutes=10)
 THREADS = 50
 PAGE = 200
+PATIENCE_S = 5.0  # with one call; what fails for longer is read again after the next reconnect
 TAKEN_IN = ("question", "excess", "remark")
 
 
@@ -144,13 +145,15 @@ class Reconcile:
         reactions: list[dict[str, Any]] = message.get("reactions") or []
         if all(len(r["users"]) >= r.get("count", 0) for r in reactions):
             return reactions
-        reply = persist(partial(self.client.reactions_get, channel=channel, timestamp=message["ts"], full=True))
+        reply = persist(
+            partial(self.client.reactions_get, channel=channel, timestamp=message["ts"], full=True), for_s=PATIENCE_S
+        )
         return list((reply.get("message") or {}).get("reactions") or [])
 
     def _pages(self, call: Callable[..., Any]) -> Iterator[dict[str, Any]]:
         cursor = ""
         while True:
-            reply = persist(partial(call, limit=PAGE, cursor=cursor or None))
+            reply = persist(partial(call, limit=PAGE, cursor=cursor or None), for_s=PATIENCE_S)
             yield from reply.get("messages") or ()
             cursor = (reply.get("response_metadata") or {}).get("next_cursor") or ""
             if not cursor:

@@ -29,8 +29,16 @@ def private(
         return
     except SLACK_ERRORS as error:
         log.info("ephemeral_failed", code=trouble_of(error).code)
-    if respond is not None:
+    if respond is not None and is_slacks(respond.response_url, client.base_url):
         try:
             respond(text=text, response_type="ephemeral")
         except SLACK_ERRORS as error:
             log.warning("respond_failed", code=trouble_of(error).code)
+
+
+def is_slacks(address: str | None, api_url: str) -> bool:
+    """Whether this is where Slack takes responses: its own host, or beside a Web API that is not Slack's."""
+    if address is None:
+        return False
+    origin = "/".join(api_url.split("/", 3)[:3]) + "/"
+    return address.startswith(("https://hooks.slack.com/", "https://hooks.slack-gov.com/", origin))

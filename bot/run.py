@@ -92,6 +92,8 @@ def hang_up(client: SocketModeClient) -> None:
     """Close the connection; the SDK alone would wait for a silent read to time out after three seconds."""
     client.auto_reconnect_enabled = False
     client.current_session_state.terminated = True
+    client.closed = True
+    client.message_queue.put(None)  # wakes the processor, which ignores it
     session = client.current_session
     with suppress(OSError):  # the other side may have hung up first
         if session is not None and session.sock is not None:

@@ -8,6 +8,7 @@ import json
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.datastructures import FormData
 from starlette.requests import Request
@@ -63,7 +64,7 @@ class WebApi:
         if fault and fault.kind == "lost_response":
             entry["ok"], entry["error"] = False, "lost_response"
             drop()
-        return JSONResponse(reply)
+        return Escaped(reply)
 
     def _call(self, method: str, token: str, entry: Json) -> Json:
         try:
@@ -75,6 +76,13 @@ class WebApi:
             return _no(entry, refused)
         entry["ok"] = True
         return reply
+
+
+class Escaped(JSONResponse):
+    """JSON in ASCII, as Slack sends it: half a character that somebody wrote travels as an escape."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode("ascii")
 
 
 def _no(entry: Json, refused: Refused) -> Json:
