@@ -14,6 +14,7 @@ from slack_bolt import Ack, App, BoltResponse
 from slack_bolt.error import BoltUnhandledRequestError
 from slack_sdk import WebClient
 
+from bot.approval import Approval
 from bot.asking import Asking
 from bot.commands import Commands
 from bot.corrections import CORRECTION_VIEW, Corrections
@@ -22,20 +23,20 @@ from bot.home import home
 from bot.intake import Intake
 from bot.model_view import ModelView
 from bot.models import Models
+from bot.once import Once
 from bot.people import BACK_ACTION, RESOLVE_ACTION, TAKE_ACTION, People
 from bot.privacy import Privacy
 from bot.queue_notes import QueueNotes
 from bot.reactions import CORRECT_ACTION, Reactions
 from bot.reconcile import Reconcile
 from bot.replies import private
-from bot.report_card import APPROVE_ACTION, approved
 from bot.retrain_form import RetrainForm
 from bot.roles import Roles
 from bot.run_watch import RunWatch
 from bot.shadow import Shadow
 from bot.slack import Me, PacedClient
+from bot.trial import Trial
 from bot.workers import Workers
-from storage.errors import EvenkeelError
 from storage.ledger import Ledger
 from storage.settings import Settings
 
@@ -57,6 +58,8 @@ class Bot:
     reactions: Reactions
     shadow: Shadow
     watch: RunWatch
+    approval: Approval
+    trial: Trial
     models: Models
 
     def close(self) -> None:
@@ -74,7 +77,9 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
     asking = Asking(settings=settings, ledger=ledger, me=me, models=models, delivery=delivery, wake=workers.wake)
     reactions = Reactions(settings=settings, ledger=ledger, client=client, roles=roles)
     shadow = Shadow(ledger=ledger, models=models, deadline_s=settings.answer_deadline_s)
-    watch = RunWatch(settings=settings, ledger=ledger, client=client)
+    once = Once(ledger=ledger, client=client)
+    watch = RunWatch(settings=settings, ledger=ledger, client=client, once=once)
+    trial = Trial(settings=settings, ledger=ledger, client=client, models=models)
     people = People(settings=settings, ledger=ledger, client=client, delivery=delivery, roles=roles)
     intake = Intake(settings, ledger, me, workers.wake)
     workers.add("questions", asking.step, count=settings.answer_workers)
@@ -86,9 +91,13 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
     workers.add("reconcile", reconcile.step, pause_s=1.0)
     workers.add("shadow", shadow.step)
     workers.add("runs", watch.step, pause_s=1.0)
+    workers.add("trial", trial.step, pause_s=0.5)
     workers.add("leases", asking.extend_leases, pause_s=asking.lease_s / 4)
     bolt = build_app(settings, ledger, client, roles=roles, intake=intake)
     add_people(bolt, people, client)
+    commands = Commands(settings=settings, ledger=ledger, roles=roles)
+    approval = Approval(ledger=ledger, client=client, commands=commands, watch=watch, trial=trial)
+    approval.listen(bolt)
     Privacy(settings=settings, ledger=ledger, client=client, intake=intake).listen(bolt)
     return Bot(
         bolt=bolt,
@@ -100,6 +109,8 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
         reactions=reactions,
         shadow=shadow,
         watch=watch,
+        approval=approval,
+        trial=trial,
         models=models,
     )
 
@@ -117,7 +128,6 @@ def build_app(settings: Settings, ledger: Ledger, client: WebClient, *, roles: R
     commands.listen(app, client)
     RetrainForm(commands=commands, client=client).listen(app)
     ModelView(commands=commands, client=client).listen(app)
-    add_commands(app, commands, client)
     add_corrections(app, Corrections(settings=settings, ledger=ledger, client=client, roles=roles))
 
     @app.event("app_home_opened")
@@ -138,27 +148,6 @@ def build_app(settings: Settings, ledger: Ledger, client: WebClient, *, roles: R
         return None
 
     return app
-
-
-def add_commands(app: App, commands: Commands, client: WebClient) -> None:
-    """The report card's button."""
-
-    @app.action(APPROVE_ACTION)
-    def on_approve(ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
-        ack()
-        user, channel = body["user"]["id"], body["container"]["channel_id"]
-        try:
-            version = commands.approve(user, action.get("value") or "")
-        except EvenkeelError as error:
-            private(client, channel, user, str(error))
-            return
-        message = body.get("message") or {}
-        client.chat_update(
-            channel=channel,
-            ts=body["container"]["message_ts"],
-            text=f"{version} is live",
-            blocks=approved(message.get("blocks") or [], user, version),
-        )
 
 
 def add_corrections(app: App, corrections: Corrections) -> None:

@@ -3,24 +3,26 @@
 Pure: reads records and the report's view, returns blocks. Knows no ledger.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from bot.answer_view import Part, context, section
+from bot.answer_view import Part, button, context, section
+from bot.figures import cells, dearest, gains, table
 from bot.outlook import dry_run_lines
-from bot.safe_text import escape
+from bot.safe_text import escape, printable
 from storage.records import Decision, Run
+from storage.standing import Standing
 
-APPROVE_ACTION = "evenkeel_approve"
+APPROVE_ACTION, KEEP_ACTION, TRY_ACTION = "evenkeel_approve", "evenkeel_keep", "evenkeel_try"
 CANCEL_ACTION = "evenkeel_cancel_run"
 ICONS = {"PROMOTE": "✅", "REFUSE": "⛔", "HOLD": "✋"}
 BAR = 20
-TABLE_CHARACTERS = 2_800
 
 
 def progress(run: Run) -> Part:
     """How far a live run is: `run.progress` in words and a bar."""
     p = run.progress
-    head = f"*Run {run.run_id}*, asked by {_who(run)}"
+    head = f"*Run {run.run_id}*, asked by {who(run.requested_by)}"
     if not p:
         return _live(run, head, "_Queued: waiting for the worker._")
     stage = (
@@ -46,19 +48,10 @@ def _live(run: Run, *lines: str) -> Part:
 
 
 def cancelling(run: Run) -> dict[str, Any]:
-    button = {
-        "type": "button",
-        "action_id": CANCEL_ACTION,
-        "text": {"type": "plain_text", "text": "Cancel"},
-        "value": str(run.run_id),
-        "confirm": {
-            "title": {"type": "plain_text", "text": "Cancel this run?"},
-            "text": {"type": "plain_text", "text": "What it has trained is thrown away. The model that serves stays."},
-            "confirm": {"type": "plain_text", "text": "Cancel the run"},
-            "deny": {"type": "plain_text", "text": "Let it go on"},
-        },
-    }
-    return {"type": "actions", "block_id": CANCEL_ACTION, "elements": [button]}
+    lost = "What it has trained is thrown away. The model that serves stays."
+    sure = _confirm("Cancel this run?", lost, "Cancel the run", "Let it go on")
+    stop = button("Cancel", CANCEL_ACTION, str(run.run_id), confirm=sure)
+    return {"type": "actions", "block_id": CANCEL_ACTION, "elements": [stop]}
 
 
 def bar(done: float, total: float, unit: str) -> str:
@@ -74,7 +67,7 @@ def duration(seconds: float) -> str:
 
 def ended(run: Run) -> Part:
     """A run without a report: failed, cancelled, or decided with nothing to show."""
-    head = f"*Run {run.run_id}*, asked by {_who(run)}"
+    head = f"*Run {run.run_id}*, asked by {who(run.requested_by)}"
     if run.state == "failed":
         return _card(
             head,
@@ -88,75 +81,84 @@ def ended(run: Run) -> Part:
     return _card(head, "*Decided*, but its report could not be read. `evenkeel report` on the server may have more.")
 
 
-def report(run: Run, view: dict[str, Any], decision: Decision, *, live_as: int | None) -> Part:
-    """The report card: verdict in words, reasons, table; a button when the candidate waits for an admin."""
-    icon, verdict = ICONS[decision.verdict], decision.verdict
-    head = f"{icon} Run {run.run_id}: {verdict}"
+def report(run: Run, view: dict[str, Any], decision: Decision, standing: Standing | None) -> tuple[Part, ...]:
+    """The report card: verdict in words, reasons, table, charts; buttons while the candidate waits for an admin.
+
+    Several forms, the richest first: where Slack refuses one for its looks, the next says the same more plainly.
+    """
+    verdict = decision.verdict
+    head = f"{ICONS[verdict]} Run {run.run_id}: {verdict}"
     reasons = "\n".join(f"• {escape(reason)}" for reason in decision.reasons)[:2_500]
-    blocks = [
+    doubt = f"\n_{escape(str(view['doubt'])[:300])}_" if view.get("doubt") else ""
+    rows = view.get("rows") or []
+    top = (
         {"type": "header", "text": {"type": "plain_text", "text": head}},
-        section(f"*{escape(str(view.get('meaning', '')))}*\n{reasons}"),
-        section(table(view.get("rows") or [])),
-        context(
-            f"Candidate {escape(str(view.get('candidate', '')))} · champion until then {escape(str(view.get('champion', '')))}"
-            f" · asked by {_who(run)}{_data(view)}"
-        ),
-    ]
-    if verdict == "PROMOTE":
-        blocks += [section(f"*v{live_as} is live.*")] if live_as else approval(run, decision)
-    return Part(
-        text=f"{head}. {decision.reasons[0] if decision.reasons else ''}"[:1_000].replace("<", "‹"),
-        blocks=tuple(blocks),
+        section(f"*{escape(str(view.get('meaning', '')))}*\n{reasons}{doubt}"),
     )
+    foot = (context(_footer(run, view)), *(verdict_of(run, decision, standing) if standing else ()))
+    charts = tuple(c for c in (gains(view.get("points") or []), dearest(rows)) if c)
+    text = f"{head}. {decision.reasons[0] if decision.reasons else ''}"[:1_000].replace("<", "‹")
+    middles = ((cells(rows), *charts), (cells(rows),), (section(table(rows)),))
+    plain = Part(text=f"{text}\n{_footer(run, view)}"[:3_900], blocks=())
+    return (*(Part(text=text, blocks=(*top, *middle, *foot)) for middle in middles), plain)
 
 
-def approval(run: Run, decision: Decision) -> list[dict[str, Any]]:
-    """The button, bound to this decision and this candidate."""
-    button = {
-        "type": "button",
-        "action_id": APPROVE_ACTION,
-        "style": "primary",
-        "text": {"type": "plain_text", "text": "Approve"},
-        "value": f"{run.decision_id}:{decision.candidate_digest}",
-        "confirm": {
-            "title": {"type": "plain_text", "text": "Go live?"},
-            "confirm": {"type": "plain_text", "text": "Approve"},
-            "text": {"type": "plain_text", "text": "The candidate answers every new question from now on."},
-            "deny": {"type": "plain_text", "text": "Not yet"},
-        },
+def verdict_of(run: Run, decision: Decision, standing: Standing) -> tuple[dict[str, Any], ...]:
+    """What became of a candidate that may go live, or the buttons that decide it."""
+    when = f" at {standing.at:%Y-%m-%d %H:%M} UTC" if standing.at else ""
+    match standing.state:
+        case "waiting":
+            return (section("It waits for an admin's word."), approval(run, decision))
+        case "live":
+            by = f", approved by {who(standing.by)}" if person(standing.by) else ""
+            gone = "" if standing.serves else " It does not serve any more."
+            said = f"*v{standing.version} {'is' if standing.serves else 'went'} live*{by}{when}.{gone}"
+        case "kept":
+            said = f"*The current model stays*: decided by {who(standing.by)}{when}."
+        case "void":
+            said = f"*Void*: run {standing.run_id} was decided since, so this candidate can no longer be approved."
+        case _:
+            said = "*Void*: another model serves than the one it was compared with. Next: `/retrain`."
+    return (section(said),)
+
+
+def approval(run: Run, decision: Decision) -> dict[str, Any]:
+    """The buttons, bound to this decision and this candidate."""
+    value = f"{run.decision_id}:{decision.candidate_digest}"
+    live = _confirm("Go live?", "The candidate answers every new question from now on.", "Approve", "Not yet")
+    keep = _confirm("Keep the current model?", "This candidate will not go live.", "Keep current", "Not yet")
+    return {
+        "type": "actions",
+        "block_id": APPROVE_ACTION,
+        "elements": [
+            button("Approve", APPROVE_ACTION, value, style="primary", confirm=live),
+            button("Keep current", KEEP_ACTION, value, confirm=keep),
+            button("Try ten questions", TRY_ACTION, value),
+        ],
     }
-    return [
-        section("It waits for an admin's word."),
-        {"type": "actions", "block_id": APPROVE_ACTION, "elements": [button]},
-    ]
 
 
-def approved(blocks: list[dict[str, Any]], who: str, version: str) -> list[dict[str, Any]]:
-    """The same card after the click: the button is gone and a name stands in its place."""
-    kept = [b for b in blocks if b.get("block_id") != APPROVE_ACTION and "waits for an admin" not in str(b.get("text"))]
-    return [*kept, section(f"*{version} is live*, approved by <@{who}>.")]
+def _confirm(title: str, text: str, yes: str, no: str) -> dict[str, Any]:
+    parts = {"title": title, "text": text, "confirm": yes, "deny": no}
+    return {name: {"type": "plain_text", "text": said} for name, said in parts.items()}
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The comparisons that decide as aligned text, as many as fit into one section; the page has all."""
-    names = ("name", "against", "reference_text", "candidate_text", "gain_text", "margin_text", "said")
-    titles = ("benchmark", "against", "before", "after", "gain", "tolerated", "")
-    deciding = [row for row in rows if row.get("gates")]
-    cells = [titles, *(tuple(_cell(row.get(name)) for name in names) for row in deciding)]
-    widths = [max(len(line[n]) for line in cells) for n in range(len(names))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-    shown: list[str] = []
-    for line in lines:
-        if sum(len(escape(x)) + 1 for x in (*shown, line)) > TABLE_CHARACTERS:
-            return (
-                "```\n" + "\n".join(shown) + f"\n```\n_{len(lines) - len(shown)} more rows are on the report's page._"
-            )
-        shown.append(escape(line))
-    return "```\n" + "\n".join(shown) + "\n```"
+def regressions(run: Run, found: Sequence[dict[str, Any]]) -> Part:
+    """The items that lost most, as one message."""
+    lines = []
+    for number, loss in enumerate(found, start=1):
+        name = escape(f"{loss.get('benchmark', '')}, {loss.get('item_id', '')}"[:150])
+        text = f"\n> {escape(printable(str(loss['text'])).replace(chr(10), ' ')[:300])}" if loss.get("text") else ""
+        lines.append(f"{number}. *{name}*: {escape(str(loss.get('before')))} → {escape(str(loss.get('after')))}{text}")
+    head = f"Run {run.run_id}: where it lost most, base → candidate"
+    return Part(text=head, blocks=(section(f"*{head}*"), section("\n".join(lines)[:3_000])))
 
 
-def _cell(value: Any) -> str:
-    return str("" if value is None else value).replace("`", "'")[:34]
+def _footer(run: Run, view: dict[str, Any]) -> str:
+    return (
+        f"Candidate {escape(str(view.get('candidate', '')))} · champion until then {escape(str(view.get('champion', '')))}"
+        f" · asked by {who(run.requested_by)}{_data(view)}"
+    )
 
 
 def _data(view: dict[str, Any]) -> str:
@@ -165,12 +167,13 @@ def _data(view: dict[str, Any]) -> str:
     return f" · {rows} training rows" if isinstance(rows, int) else ""
 
 
-def _who(run: Run) -> str:
-    return (
-        f"<@{run.requested_by}>"
-        if run.requested_by[:1] in "UW" and run.requested_by.isalnum()
-        else escape(run.requested_by)
-    )
+def person(actor: str) -> bool:
+    """Whether this is somebody in Slack, and not the clock, the gate or the command line."""
+    return actor[:1] in ("U", "W") and actor.isalnum()
+
+
+def who(actor: str) -> str:
+    return f"<@{actor}>" if person(actor) else escape(actor)
 
 
 def _card(*lines: str) -> Part:

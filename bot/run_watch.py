@@ -1,28 +1,31 @@
-"""One live message for each run, then its report card in the same place, then the picture in its thread.
+"""One live message for each run, then its report card in the same place, then picture and losses in its thread.
 
-Promise: restart-safe. The message's ts and "the card was shown" are in the ledger; a progress update that fails is
-skipped, the card is tried again until Slack takes it.
+Promise: restart-safe. Every message is said once (bot/once.py); which card was shown is in the ledger, and a candidate
+whose standing changes gets its card drawn again. A progress update that fails is skipped; the card is tried again
+until Slack takes it.
 """
 
+import threading
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import structlog
 from slack_sdk import WebClient
 
 from bot import report_card
 from bot.answer_view import Part
+from bot.once import Once, plainer
 from bot.slack import SLACK_ERRORS, persist, trouble_of
 from storage.ledger import Ledger
-from storage.records import Run
+from storage.notices import SILENT
+from storage.records import Decision, Run
 from storage.settings import Settings
+from storage.standing import standing
 
 log = structlog.get_logger()
-EVENT_TYPE = "evenkeel_run"
-NOTE = "slack"
+NOTE, SHOWN, NOBODY = "slack", "card shown", "no channel takes the message"
 EVERY_S = 3.0
 REPORT_PATIENCE = timedelta(seconds=30)
 OLDEST = timedelta(days=1)
@@ -33,94 +36,85 @@ class RunWatch:
     settings: Settings
     ledger: Ledger
     client: WebClient
+    once: Once
     every_s: float = EVERY_S
     _shown: dict[int, tuple[float, Part]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # a click and the clock draw one after the other
 
     def step(self) -> bool:
-        """Bring every open message up to date; always False: it is called again after a pause."""
+        """Bring every open message up to date; always False: it is called again after a pause.
+
+        Slack's trouble with one run keeps no other from being shown; then it is raised.
+        """
+        troubles = []
         for run in self.ledger.runs.recent(5):
             if not self._is_over(run):
-                self.show(run)
+                try:
+                    self.show(run)
+                except SLACK_ERRORS as error:
+                    troubles.append(error)
+        if troubles:
+            raise troubles[0]
         return False
 
     def show(self, run: Run) -> None:
-        """Post or update the message of one run, and end it with the card."""
+        """Post or update the message of one run, and end it with the card. Raises what may be cured by waiting."""
         if run.message_ts is None:
             run = self._announce(run)
         if run.message_ts is None:
             return
         if run.finished_at is None:
             self._show_progress(run, report_card.progress(run))
-        elif (card := self._card(run)) is not None:
-            self._update(run, card)
-            self.ledger.runs.note(run.run_id, NOTE, "card shown")
-            self._send_picture(run, card)
+            return
+        with self._lock:
+            self._end(run)
+
+    def _end(self, run: Run) -> None:
+        word = self._word(run)
+        if word is None or (word == self._last_word(run) and self._is_told(run)):
+            return
+        forms = self._forms(run)
+        if word != self._last_word(run):
+            self._update(run, forms)
+            self.ledger.runs.note(run.run_id, NOTE, f"{SHOWN}: {word}")
+        self._send_picture(run, forms[0])
+        self._send_losses(run)
+
+    def _notes(self, run: Run) -> list[str]:
+        return [event["text"] for event in self.ledger.runs.history(run.run_id) if event["stage"] == NOTE]
+
+    def _last_word(self, run: Run) -> str | None:
+        shown = [text for text in self._notes(run) if text.startswith(SHOWN)]
+        return shown[-1].removeprefix(f"{SHOWN}: ") if shown else None
 
     def _is_over(self, run: Run) -> bool:
-        """Whether nothing is left to show: the card is there, nobody listens, or it ended long ago."""
-        if run.finished_at is not None and self.ledger.clock() - run.finished_at > OLDEST:
-            return True
+        """Whether nothing is left to show: nobody listens, it ended long ago, or all is said and cannot change."""
         if run.channel is None and not self.settings.ops_channel:
             return True
-        said = {event["text"] for event in self.ledger.runs.history(run.run_id) if event["stage"] == NOTE}
-        return bool(said & {"card shown", "no channel takes the message"})
+        word = self._last_word(run)
+        if run.finished_at is not None and self.ledger.clock() - run.finished_at > OLDEST:
+            return word != "waiting"
+        if NOBODY in self._notes(run):
+            return True
+        return word in ("REFUSE", "HOLD", "failed", "cancelled") and self._is_told(run)
+
+    def _is_told(self, run: Run) -> bool:
+        """Whether the thread has all that belongs into it."""
+        return all(self.ledger.notices.is_settled(key) for key in (_picture(run), _losses(run)))
 
     def _announce(self, run: Run) -> Run:
-        """The run with its message: found again after a crash, or posted once."""
-        part = report_card.progress(run)
-        said = {event["text"] for event in self.ledger.runs.history(run.run_id) if event["stage"] == NOTE}
+        """The run with its message, in the first channel that takes it."""
         for channel in dict.fromkeys(c for c in (run.channel, self.settings.ops_channel) if c):
-            ts = self._find(run, channel) if f"posting to {channel}" in said else None
-            if ts is None:
-                self.ledger.runs.note(run.run_id, NOTE, f"posting to {channel}")
-                ts = self._post(run, channel, part)
-            if ts is not None:
-                self.ledger.runs.set_message(run.run_id, channel=channel, message_ts=ts)
+            key = f"run:{run.run_id}:card:{channel}"
+            since = run.requested_at.timestamp() - 1
+            if not self.once.say(key, channel, report_card.progress(run), since=since):
+                return run  # another bot is at it
+            notice = self.ledger.notices.get(key)
+            if notice is not None and notice.ts not in (None, SILENT):
+                self.ledger.runs.set_message(run.run_id, channel=channel, message_ts=str(notice.ts))
                 return self.ledger.runs.get(run.run_id) or run
-        self.ledger.runs.note(run.run_id, NOTE, "no channel takes the message")
+        self.ledger.runs.note(run.run_id, NOTE, NOBODY)
         return run
-
-    def _post(self, run: Run, channel: str, part: Part) -> str | None:
-        """The ts, or None where the channel refuses. Raises what may be cured by waiting."""
-        try:
-            reply = self.client.chat_postMessage(
-                channel=channel,
-                text=part.text,
-                blocks=list(part.blocks),
-                unfurl_links=False,
-                unfurl_media=False,
-                metadata={"event_type": EVENT_TYPE, "event_payload": self._mark(run)},
-            )
-            return str(reply["ts"])
-        except SLACK_ERRORS as error:
-            trouble = trouble_of(error)
-            log.warning("run_message_failed", run_id=run.run_id, kind=trouble.kind, code=trouble.code)
-            if trouble.kind == "refused":
-                return None
-            raise
-
-    def _find(self, run: Run, channel: str) -> str | None:
-        """The message that an interrupted post may have left. Raises what may be cured by waiting."""
-        try:
-            reply = self.client.conversations_history(
-                channel=channel, oldest=f"{run.requested_at.timestamp() - 1:.6f}", include_all_metadata=True, limit=200
-            )
-        except SLACK_ERRORS as error:
-            if trouble_of(error).kind == "refused":
-                return None
-            raise
-        marks = ((m, m.get("metadata") or {}) for m in reply.get("messages") or ())
-        return next(
-            (
-                str(m["ts"])
-                for m, mark in marks
-                if mark.get("event_type") == EVENT_TYPE and mark.get("event_payload") == self._mark(run)
-            ),
-            None,
-        )
-
-    def _mark(self, run: Run) -> dict[str, Any]:
-        return {"run_id": run.run_id, "requested_at": run.requested_at.isoformat()}
 
     def _show_progress(self, run: Run, part: Part) -> None:
         """Skipped when nothing changed or when the last update is younger than three seconds."""
@@ -135,54 +129,105 @@ class RunWatch:
         except SLACK_ERRORS as error:
             log.info("progress_skipped", run_id=run.run_id, code=trouble_of(error).code)
 
-    def _card(self, run: Run) -> Part | None:
-        """The final word; None while the report may still be on its way."""
-        decision = self.ledger.promotions.decision(run.decision_id) if run.decision_id else None
-        if run.state != "decided" or decision is None:
-            return report_card.ended(run)
-        found = self.ledger.report(run.run_id)
-        versions = [p.version for p in self.ledger.promotions.history() if p.decision_id == run.decision_id]
+    def _word(self, run: Run) -> str | None:
+        """What the card has to say, in a word; None while its report may still be on its way."""
+        decision = self._decision(run)
+        if decision is None or run.decision_id is None:
+            return run.state
+        stands = standing(self.ledger.connections, run.decision_id) if decision.verdict == "PROMOTE" else None
         late = run.finished_at is not None and self.ledger.clock() - run.finished_at > REPORT_PATIENCE
-        promoting = decision.verdict == "PROMOTE" and self.settings.auto_promote and not versions
-        if (found is None or promoting) and not late:
+        promoting = stands is not None and stands.state == "waiting" and self.settings.auto_promote
+        has_report = self.ledger.has_report(run.run_id)
+        if (not has_report or promoting) and not late:
             return None
-        if found is None:
-            return report_card.ended(run)
-        return report_card.report(run, found["view"], decision, live_as=versions[-1] if versions else None)
+        if not has_report:
+            return "no report"
+        if stands is None:
+            return decision.verdict
+        return "was live" if stands.state == "live" and not stands.serves else stands.state
 
-    def _update(self, run: Run, card: Part) -> None:
+    def _decision(self, run: Run) -> Decision | None:
+        decided = run.state == "decided" and run.decision_id is not None
+        return self.ledger.promotions.decision(run.decision_id or 0) if decided else None
+
+    def _forms(self, run: Run) -> tuple[Part, ...]:
+        """The card, the richest form first."""
+        decision, found = self._decision(run), self.ledger.report(run.run_id)
+        if decision is None or run.decision_id is None or found is None:
+            return (report_card.ended(run),)
+        stands = standing(self.ledger.connections, run.decision_id) if decision.verdict == "PROMOTE" else None
+        return report_card.report(run, found["view"], decision, stands)
+
+    def _update(self, run: Run, forms: tuple[Part, ...]) -> None:
         """Raises what may be cured by waiting; a message that is gone stays gone."""
-        try:
-            persist(
-                lambda: self.client.chat_update(
-                    channel=run.channel or "", ts=run.message_ts or "", text=card.text, blocks=list(card.blocks)
+
+        def send(part: Part) -> str:
+            return persist(
+                lambda: str(
+                    self.client.chat_update(
+                        channel=run.channel or "", ts=run.message_ts or "", text=part.text, blocks=list(part.blocks)
+                    )["ts"]
                 )
             )
+
+        try:
+            plainer(forms, send)
         except SLACK_ERRORS as error:
             if trouble_of(error).kind != "refused":
                 raise
             log.warning("card_refused", run_id=run.run_id, code=trouble_of(error).code)
 
     def _send_picture(self, run: Run, card: Part) -> None:
-        """Gain against loss, in the thread, with a word to whoever asked. A courtesy: failure is logged only."""
-        found = self.ledger.report(run.run_id)
+        """Gain against loss, in the thread, with a word to whoever asked; the word alone where there is no picture."""
         asker = run.requested_by
-        word = f"<@{asker}> {card.text}" if asker[:1] in "UW" and asker.isalnum() else card.text
+        word = f"<@{asker}> {card.text}" if report_card.person(asker) else card.text
+        found = self.ledger.report(run.run_id)
+        if found is None or not Path(found["png_path"]).is_file():
+            self.once.say(_picture(run), run.channel or "", Part(text=word, blocks=()), thread_ts=run.message_ts)
+            return
+        title, path = f"Run {run.run_id}: gain against loss", found["png_path"]
+        self.once.do(
+            _picture(run),
+            run.channel or "",
+            lambda: self._upload(run, path, title=title, word=word),
+            lambda: self._find_picture(run, title),
+        )
+
+    def _upload(self, run: Run, path: str, *, title: str, word: str) -> str:
+        """The file's id; where Slack takes no file, the ts of the word alone. Raises Slack's errors."""
         try:
-            if found and Path(found["png_path"]).is_file():
-                self.client.files_upload_v2(
-                    channel=run.channel,
-                    thread_ts=run.message_ts,
-                    file=found["png_path"],
-                    title=f"Run {run.run_id}: gain against loss",
-                    initial_comment=word,
-                )
-                return
-        except SLACK_ERRORS as error:
-            log.warning("picture_failed", run_id=run.run_id, code=trouble_of(error).code)
-        try:
-            self.client.chat_postMessage(
-                channel=run.channel or "", thread_ts=run.message_ts, text=word, unfurl_links=False
+            reply = self.client.files_upload_v2(
+                channel=run.channel, thread_ts=run.message_ts, file=path, title=title, initial_comment=word
             )
+            return str((reply.get("files") or [{}])[0].get("id"))
         except SLACK_ERRORS as error:
-            log.warning("word_failed", run_id=run.run_id, code=trouble_of(error).code)
+            if trouble_of(error).kind != "refused":
+                raise
+            log.warning("picture_failed", run_id=run.run_id, code=trouble_of(error).code)
+        return self.once.post(_picture(run), run.channel or "", Part(text=word, blocks=()), run.message_ts)
+
+    def _find_picture(self, run: Run, title: str) -> str | None:
+        """The picture, or the word in its place, that an interrupted try may have left."""
+        for message in self.once.recent(run.channel or "", run.message_ts):
+            if any(file.get("title") == title for file in message.get("files") or ()):
+                return str(message["ts"])
+        return self.once.find(_picture(run), run.channel or "", run.message_ts, None)
+
+    def _send_losses(self, run: Run) -> None:
+        """The items that lost most, in the thread; nothing where there are none."""
+        if self.ledger.notices.is_settled(_losses(run)):
+            return
+        found = self.ledger.report(run.run_id)
+        losses = found["view"].get("regressions") if found else None
+        if not losses:
+            self.ledger.notices.settle(_losses(run), run.channel or "")
+            return
+        self.once.say(_losses(run), run.channel or "", report_card.regressions(run, losses), thread_ts=run.message_ts)
+
+
+def _picture(run: Run) -> str:
+    return f"run:{run.run_id}:picture"
+
+
+def _losses(run: Run) -> str:
+    return f"run:{run.run_id}:regressions"

@@ -80,6 +80,9 @@ class Ledger:
         )
         return None if row is None else {**row, "view": json.loads(row["view"])}
 
+    def has_report(self, run_id: int) -> bool:
+        return self.connections.db.execute("SELECT 1 FROM reports WHERE run_id=?", (run_id,)).fetchone() is not None
+
     def audit(self, actor: str, action: str, detail: Mapping[str, Any]) -> None:
         """Who did what, for ever. Never message text, never a secret."""
         with self.connections.write() as db:

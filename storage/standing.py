@@ -17,7 +17,7 @@ State = Literal["waiting", "live", "kept", "void", "moved"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """`live`: it was promoted as v`version`. `kept`: `by` chose the champion. `void`: `run_id` was decided since.
+    """`live`: it was promoted as v`version`, and `serves` while no other took its place. `kept`: `by` chose the champion. `void`: `run_id` was decided since.
     `moved`: another champion serves than the one it was compared with.
     """
 
@@ -26,17 +26,20 @@ class Standing:
     at: datetime | None = None
     version: int = 0
     run_id: int = 0
+    serves: bool = False
 
 
 def standing(connections: Connections, decision_id: int) -> Standing:
     """Of a PROMOTE decision. Its promotion counts first, then an admin's word, then what happened since."""
     db = connections.db
     made = db.execute(
-        "SELECT actor, at, version FROM promotions WHERE decision_id=? ORDER BY promotion_id DESC LIMIT 1",
+        "SELECT actor, at, version, adapter_digest FROM promotions WHERE decision_id=? ORDER BY promotion_id DESC LIMIT 1",
         (decision_id,),
     ).fetchone()
+    last = db.execute("SELECT adapter_digest FROM promotions ORDER BY promotion_id DESC LIMIT 1").fetchone()
+    serving = last[0] if last else None
     if made:
-        return Standing(state="live", by=made[0], at=from_text(made[1]), version=made[2])
+        return Standing(state="live", by=made[0], at=from_text(made[1]), version=made[2], serves=made[3] == serving)
     kept = db.execute(
         "SELECT actor, at FROM audit WHERE action=? AND json_extract(detail, '$.decision_id')=? ORDER BY audit_id LIMIT 1",
         (KEPT, decision_id),
@@ -46,8 +49,7 @@ def standing(connections: Connections, decision_id: int) -> Standing:
     if newer := overtaken_by(connections, decision_id):
         return Standing(state="void", run_id=newer[0])
     judged = db.execute("SELECT body FROM decisions WHERE decision_id=?", (decision_id,)).fetchone()
-    serving = db.execute("SELECT adapter_digest FROM promotions ORDER BY promotion_id DESC LIMIT 1").fetchone()
-    if judged and json.loads(judged[0])["champion_digest"] != (serving[0] if serving else None):
+    if judged and json.loads(judged[0])["champion_digest"] != serving:
         return Standing(state="moved")
     return Standing(state="waiting")
 

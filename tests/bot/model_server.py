@@ -28,6 +28,7 @@ class ModelServer:
     base_mode: str = "ok"
     text: str = "Open Settings and choose Reset password."
     adapter: str | None = None
+    adapters: dict[str, str] = field(default_factory=dict)  # model → digest: those that are not the champion
     delay_s: float = 0.0
     asked: list[dict[str, Any]] = field(default_factory=list)
 
@@ -44,7 +45,7 @@ def _chunk(model: str, delta: dict[str, Any], finish: str | None, **extra: Any) 
 def _proof(server: ModelServer, model: str) -> dict[str, Any]:
     return {
         "base_digest": BASE,
-        "adapter_digest": server.adapter if model == "tuned" else None,
+        "adapter_digest": server.adapter if model == "tuned" else server.adapters.get(model),
         "template_digest": "t" * 64,
         "prompt_digest": "p" * 64,
         "params": {"temperature": 0},
@@ -52,7 +53,7 @@ def _proof(server: ModelServer, model: str) -> dict[str, Any]:
 
 
 def _stream(server: ModelServer, model: str, mode: str) -> Iterator[str]:
-    text = server.text if model == "tuned" else "SECRET BASE ANSWER"
+    text = server.text if model == "tuned" else f"{model} SAYS" if model in server.adapters else "SECRET BASE ANSWER"
     named = "gpt-4" if mode == "wrong_model" else model
     words = [] if mode == "empty" else text.split(" ")
     for n, word in enumerate(words):

