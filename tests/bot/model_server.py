@@ -30,6 +30,7 @@ class ModelServer:
     adapter: str | None = None
     adapters: dict[str, str] = field(default_factory=dict)  # model → digest: those that are not the champion
     delay_s: float = 0.0
+    confidence: float | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
 
     def calls(self, model: str) -> list[dict[str, Any]]:
@@ -49,6 +50,7 @@ def _proof(server: ModelServer, model: str) -> dict[str, Any]:
         "template_digest": "t" * 64,
         "prompt_digest": "p" * 64,
         "params": {"temperature": 0},
+        "confidence": server.confidence,
     }
 
 

@@ -206,7 +206,7 @@ def test_home_commands_and_forms_go_on_to_their_listeners(ledger: Ledger) -> Non
     for body in (
         envelope({"type": "app_home_opened", "user": "U0MIA"}),
         {"type": "view_submission"},
-        {"command": "/retrain"},
+        {"command": "/retrain", "team_id": "T0DEMO"},
         {"type": "block_actions", "actions": [{"action_id": "evenkeel_approve"}]},
     ):
         assert receive(body, lambda: "passed on") == "passed on"
