@@ -8,11 +8,12 @@ import itertools
 import json
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,8 +25,8 @@ from tests.bot.conftest import OPS, SUPPORT, Live
 from tests.bot.inputs import SECRET_TEXT, Act, Cases, clean_log
 from tests.bot.model_server import ModelServer
 from tests.bot.test_answering import final
-from tests.bot.test_commands import decided
 from tests.bot.test_inputs_events import Stage
+from tests.bot.test_people import finished
 
 cases = Cases("C", range(78, 94))
 INES, MIA, ASHA, GUEST, STRANGER, GONE = "U0INES", "U0MIA", "U0ASHA", "U0GUEST", "U0STRANGER", "U0GONE"
@@ -36,6 +37,8 @@ _digests = (f"{n:064x}" for n in itertools.count(1))
 @dataclass
 class Office(Stage):
     """The same workspace, with people who look like admins and are none, and what a command or click leaves there."""
+
+    wake_runs: Callable[[], None]
 
     def command(self, user: str, text: str, command: str = "/retrain", channel: str = OPS) -> list[str]:
         """Type it; it must be acked. What only this person was told."""
@@ -80,7 +83,7 @@ class Office(Stage):
         self.quiet()
         before = -1
         while before != (before := len(self.slack.journal)):
-            threading.Event().wait(0.1)
+            threading.Event().wait(0.04)
 
     @contextmanager
     def members(self, channel: str, *users: str) -> Iterator[None]:
@@ -124,10 +127,10 @@ def people(slack: Any) -> None:
 
 
 @pytest.fixture
-def office(live: Live, engine: ModelServer, settings: Settings, people: None, tmp_path: Any) -> Iterator[Office]:
-    yield Office(live.slack, live.ledger, engine, settings, tmp_path)
+def office(live: Live, engine: ModelServer, settings: Settings, people: None, tmp_path: Path) -> Iterator[Office]:
+    yield Office(live.slack, live.ledger, engine, settings, tmp_path, wake_runs=lambda: live.bot.workers.wake("runs"))
     with live.ledger.connections.write() as db:
-        for table in ("promotions", "decisions", "run_events", "runs", "adapters"):
+        for table in ("promotions", "reports", "decisions", "run_events", "runs", "adapters"):
             db.execute(f"DELETE FROM {table}")
     while view := live.slack.view(INES):
         live.slack.close(INES, view["id"])
@@ -269,24 +272,30 @@ def _(office: Office) -> None:
 
 
 def card(office: Office) -> tuple[str, str]:
-    """(a message's ts, the value of its Approve button) for a candidate that the gate lets through."""
-    digest = next(_digests)
-    decision = decided(office.ledger, "PROMOTE", digest)
-    ts = office.slack._now(
-        lambda: office.slack._workspace.world.post(OPS, "U0EVENKEEL", {"text": "card"})["ts"]
-    )  # fmt: skip
-    return str(ts), f"{decision}:{digest}"
+    """(the card's ts, the value of its buttons) of a new run that the gate lets through."""
+    digest, runs = next(_digests), office.ledger.runs
+    run_id = runs.request(reason="command", requested_by=INES, overrides={}, channel=OPS)
+    office.wake_runs()
+    office.slack.wait_for(lambda: (run := runs.get(run_id)) and run.message_ts, timeout=5)
+    run = runs.claim(owner="worker", lease_s=60)
+    assert run is not None and run.message_ts is not None
+    finished(office.ledger, office.folder, "PROMOTE", run, digest)
+    decided = runs.get(run_id)
+    assert decided is not None
+    return run.message_ts, f"{decided.decision_id}:{digest}"
 
 
 @cases(89, "a button, by somebody who is no admin")
 def _(office: Office) -> None:
     ts, value = card(office)
     for user in (MIA, ASHA, GUEST, STRANGER, GONE, "U0NOBODY"):
-        office.press(user, ts, "evenkeel_approve", value)
+        for name in ("evenkeel_approve", "evenkeel_keep", "evenkeel_try"):
+            office.press(user, ts, name, value)
         office.press(user, ts, "evenkeel_cancel_run", "1")
         office.press(user, ts, "evenkeel_rollback", "0")
     office.settle()
-    assert office.ledger.promotions.champion() is None
+    assert office.ledger.promotions.champion() is None and not office.engine.asked
+    assert "keep_current" not in {entry["action"] for entry in office.ledger.audits()}
 
 
 @cases(89, "a button that nobody knows any more")
@@ -299,6 +308,7 @@ def _(office: Office) -> None:
     ts, value = card(office)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: office.press(INES, ts, "evenkeel_approve", value), range(2)))
+    office.slack.wait_for(office.ledger.promotions.champion, timeout=5)
     office.settle()
     assert len(office.ledger.promotions.history()) == 1
 
@@ -307,14 +317,16 @@ def _(office: Office) -> None:
 def _(office: Office) -> None:
     old_ts, old = card(office)
     new_ts, new = card(office)
-    office.click(INES, new_ts, "evenkeel_approve", new)
-    (said, *_) = office.click(INES, old_ts, "evenkeel_approve", old)
+    office.press(INES, new_ts, "evenkeel_approve", new)
+    office.slack.wait_for(office.ledger.promotions.champion, timeout=5)
+    office.click(INES, old_ts, "evenkeel_approve", old)
     champion = office.ledger.promotions.champion()
-    assert champion is not None and champion.adapter_digest == new.partition(":")[2] and said
+    assert champion is not None and champion.adapter_digest == new.partition(":")[2]
     run_id = office.ledger.runs.request(reason="command", requested_by=INES, overrides={}, channel=OPS)
     office.ledger.runs.cancel(run_id)
-    (said, *_) = office.click(INES, old_ts, "evenkeel_cancel_run", str(run_id))
-    assert "over" in said
+    before = len(office.slack.ephemerals(INES))
+    office.press(INES, old_ts, "evenkeel_cancel_run", str(run_id))
+    office.slack.wait_for(lambda: "over" in str(office.slack.ephemerals(INES)[before:]), timeout=5)
 
 
 @cases(92, "a forged value")
@@ -334,7 +346,8 @@ def _(office: Office) -> None:
         f"-1:{digest}",
         "\ud83d",
     ):
-        office.press(INES, ts, "evenkeel_approve", forged)
+        for name in ("evenkeel_approve", "evenkeel_keep", "evenkeel_try"):
+            office.press(INES, ts, name, forged)
         office.press(INES, ts, "evenkeel_cancel_run", forged)
         office.press(INES, ts, "evenkeel_rollback", forged)
         office.press(ASHA, ts, "evenkeel_correct", forged)

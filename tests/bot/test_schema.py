@@ -8,7 +8,7 @@ import copy
 import inspect
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def journal(process: Live, model_process: ModelServer, tmp_path_factory: pytest.
 
 def ask(slack: Any, engine: ModelServer) -> None:
     """A growing answer with a table and code; a long one in parts; nothing; too much; one that waits its turn."""
-    for text, delay_s in ((ANSWER, 0.05), ("\n\n".join("word " * 60 for _ in range(30)), 0.0)):
+    for text, delay_s in ((ANSWER, 0.03), ("\n\n".join("word " * 60 for _ in range(30)), 0.0)):
         engine.text, engine.delay_s = text, delay_s
         final(slack, SUPPORT, slack.say("U0MIA", SUPPORT, ASK))
     engine.text = "Open Settings."
@@ -132,14 +132,14 @@ def train(process: Live, folder: Path) -> None:
     for n, verdict in enumerate(("REFUSE", "PROMOTE")):
         if n:
             slack.command("U0INES", "/retrain", "now", OPS)
-        slack.wait_for(lambda: (run := ledger.runs.active()) and run.message_ts, timeout=5)
+        soon(process, lambda: (run := ledger.runs.active()) and run.message_ts)
         run = ledger.runs.claim(owner="worker", lease_s=60)
         assert run is not None
         stage = {"stage": "training", "stage_no": 2, "stages": 4, "done": 3, "total": 10, "loss": 1.2, "eta_s": 9}
         ledger.runs.report_progress(run, stage, lease_s=60)
-        slack.wait_for(lambda: "Stage 2" in card(slack, process), timeout=5)
+        soon(process, lambda: "Stage 2" in card(slack, process))
         finished(ledger, folder, verdict, run, digest=f"{n}" * 64)
-        slack.wait_for(lambda verdict=verdict: verdict in card(slack, process), timeout=5)
+        soon(process, lambda verdict=verdict: verdict in card(slack, process))
     ts = ledger.runs.recent(1)[0].message_ts
     slack.click("U0INES", OPS, ts, "evenkeel_approve")
     slack.wait_for(ledger.promotions.champion, timeout=5)
@@ -148,6 +148,16 @@ def train(process: Live, folder: Path) -> None:
     slack.command("U0INES", "/model", "help", OPS)
     slack.open_home("U0INES")
     slack.wait_for(lambda: "v1" in str(slack.home("U0INES")), timeout=5)
+
+
+def soon(process: Live, seen: Callable[[], Any]) -> None:
+    """Let the watch over the runs look again and again until this is seen."""
+
+    def look() -> Any:
+        process.bot.workers.wake("runs")
+        return seen()
+
+    process.slack.wait_for(look, timeout=5)
 
 
 def shown(slack: Any, user: str, words: str) -> Json:
