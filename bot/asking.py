@@ -76,11 +76,17 @@ class Asking:
                     log.warning("lease_lost", inbox_id=item.inbox_id)
 
     def settle(self, item: InboxItem) -> None:
-        """Bring one question to its end, or put it back with the reason."""
+        """Bring one question to its end, or put it back with the reason; not any more once somebody else has it."""
+        try:
+            self._settle(item)
+        except LostLease:
+            log.warning("lease_lost", inbox_id=item.inbox_id)
+
+    def _settle(self, item: InboxItem) -> None:
         try:
             self.answer(item)
         except LostLease:
-            log.warning("lease_lost", inbox_id=item.inbox_id)
+            raise
         except NotNow as error:
             delay = min(60.0, max(self.retry_s, error.trouble.retry_after_s))
             self.ledger.inbox.put_back(item, delay_s=delay, reason=f"Slack: {error}", counts=False)
