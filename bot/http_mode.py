@@ -84,10 +84,10 @@ def http_app(
 
 def _warm(threads: ThreadPoolExecutor, ledger: Ledger) -> None:
     """Every thread opens its connection now: while the ledger is locked, that alone could take seconds."""
-    together = threading.Barrier(THREADS)
+    together = threading.Barrier(THREADS, timeout=10)
 
     def open_one() -> None:
-        assert ledger.connections.db
+        ledger.connections.db.execute("SELECT 1")
         together.wait()
 
     for started in [threads.submit(open_one) for _ in range(THREADS)]:

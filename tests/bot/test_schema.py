@@ -51,6 +51,7 @@ def journal(process: Live, model_process: ModelServer, tmp_path_factory: pytest.
     ask_directly(slack, model_process)
     look_at_homes(slack)
     train(process, tmp_path_factory.mktemp("report"))
+    forget(slack)
     slack.wait_for(process.quiet, timeout=15)
     return list(slack.journal)
 
@@ -123,6 +124,14 @@ def look_at_homes(slack: Any) -> None:
         slack.wait_for(lambda user=user: slack.home(user), timeout=5)
 
 
+def forget(slack: Any) -> None:
+    """A person takes their data away, from the App Home."""
+    slack.open_home("U0JONAS")
+    home = slack.wait_for(lambda: slack.home("U0JONAS"), timeout=5)
+    slack.click_in_view("U0JONAS", home["id"], "evenkeel_forget_me")
+    slack.submit("U0JONAS", slack.wait_for(lambda: slack.view("U0JONAS"), timeout=5)["id"], {})
+
+
 def train(process: Live, folder: Path) -> None:
     """The form, a dry run's words, a live run, a card that is refused, one that is approved; then the versions."""
     slack, ledger = process.slack, process.ledger
@@ -141,6 +150,9 @@ def train(process: Live, folder: Path) -> None:
         finished(ledger, folder, verdict, run, digest=f"{n}" * 64)
         soon(process, lambda verdict=verdict: verdict in card(slack, process))
     ts = ledger.runs.recent(1)[0].message_ts
+    slack.click("U0INES", OPS, ts, "evenkeel_try")
+    direct = slack.dm("U0INES")
+    slack.wait_for(lambda: any(process.slack.messages(direct)), timeout=5)
     slack.click("U0INES", OPS, ts, "evenkeel_approve")
     slack.wait_for(ledger.promotions.champion, timeout=5)
     slack.command("U0INES", "/model", "", OPS)
