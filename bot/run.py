@@ -8,12 +8,15 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 
 import structlog
 import uvicorn
 from slack_bolt.adapter.socket_mode import SocketModeHandler
+from slack_sdk.errors import SlackClientNotConnectedError
 from slack_sdk.socket_mode import SocketModeClient
+from slack_sdk.socket_mode.request import SocketModeRequest
 
 from bot.app import Bot, build_bot
 from bot.http_mode import http_app
@@ -70,6 +73,7 @@ def socket_mode(settings: Settings, bot: Bot) -> Iterator[SocketWatch]:
         bot.bolt, token, web_client=make_client(token, settings.slack_api_url), concurrency=ACKS
     )
     handler.client.message_listeners.insert(0, drop_strange)
+    handler.client.socket_mode_request_listeners[:] = [partial(answer, handler)]
     try:
         handler.client.connect()
     except SLACK_ERRORS as error:
@@ -86,6 +90,14 @@ def socket_mode(settings: Settings, bot: Bot) -> Iterator[SocketWatch]:
     finally:
         guard.stop(patience_s=1.0)
         hang_up(handler.client)
+
+
+def answer(handler: SocketModeHandler, client: SocketModeClient, request: SocketModeRequest) -> None:
+    """Bolt's answer to one envelope. An ack that finds its line closed is lost, and Slack delivers again."""
+    try:
+        handler.handle(client, request)
+    except SlackClientNotConnectedError:
+        log.warning("ack_lost")
 
 
 def hang_up(client: SocketModeClient) -> None:

@@ -7,9 +7,11 @@ Source of the shapes: docs.slack.dev/apis/events-api, docs.slack.dev/reference/i
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
+from slack_sdk.errors import SlackClientNotConnectedError
 from slack_sdk.socket_mode.client import BaseSocketModeClient
 from slack_sdk.socket_mode.response import SocketModeResponse
 
@@ -56,7 +58,8 @@ def drop_strange(client: BaseSocketModeClient, message: dict[str, Any], raw: str
         return
     log.warning("payload_refused", part=part)
     message.pop("payload", None)
-    client.send_socket_mode_response(SocketModeResponse(envelope_id=str(message["envelope_id"])))
+    with suppress(SlackClientNotConnectedError):  # then it comes again
+        client.send_socket_mode_response(SocketModeResponse(envelope_id=str(message["envelope_id"])))
 
 
 def _incomplete(payload: Mapping[str, Any]) -> str | None:

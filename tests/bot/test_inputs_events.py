@@ -313,8 +313,8 @@ def _(stage: Stage) -> None:
 
 @cases(45, "the question is deleted before its placeholder stands")
 def _(stage: Stage) -> None:
-    delete_while_answering(stage, lambda ts: stage.engine.asked)
     stage.nothing({"type": "message", "subtype": "message_deleted", "channel": SUPPORT, "deleted_ts": "abc"})
+    delete_while_answering(stage, lambda ts: stage.engine.asked)
 
 
 @cases(45, "the question is deleted under its placeholder, which leaves a tombstone")
@@ -327,6 +327,8 @@ def delete_while_answering(stage: Stage, begun: Callable[[str], Any]) -> None:
     ts = stage.slack.say(MIA, SUPPORT, ASK)
     stage.slack.wait_for(lambda: begun(ts), timeout=5)
     stage.slack.delete(SUPPORT, ts)
+    heard = partial(stage.ledger.inbox.holds, "T0DEMO", SUPPORT, ts, kinds=("deletion",))
+    stage.slack.wait_for(heard, timeout=5)
     stage.quiet()
     assert stage.engine.text not in str(stage.slack.messages(SUPPORT, ts))
 
