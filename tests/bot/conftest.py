@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bot.app import Bot, build_bot
+from bot.pace import Pace
 from bot.run import running_bot
 from bot.slack import make_client, who_am_i
 from bot.workspace.running import running_workspace
@@ -84,6 +85,7 @@ def process(settings: Settings, slack: Any, tmp_path_factory: pytest.TempPathFac
 def live(process: Live, engine: ModelServer) -> Iterator[Live]:
     """The running bot with default patience and nothing left to do, before and after."""
     process.set()
+    process.bot.asking.delivery.client.pace = Pace()  # what earlier tests called does not count
     yield process
     process.set(retry_s=0.0)
     engine.mode = engine.base_mode = "ok"
