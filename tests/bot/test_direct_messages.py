@@ -22,6 +22,12 @@ def ledger(live: Live) -> Ledger:
     return live.ledger
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What grows is shown every tenth of a second."""
+    monkeypatch.setattr("bot.preview.APPEND_EVERY_S", 0.1)
+
+
 def asked(slack: Any, user: str = "U0MIA") -> tuple[str, str]:
     channel = slack.dm(user)
     return channel, slack.say(user, channel, "How do I reset my password?")
@@ -41,7 +47,7 @@ def calls(slack: Any, method: str, ts: str) -> list[dict[str, Any]]:
 def test_it_streams_to_its_recipient_and_ends_with_the_rating_buttons(
     slack: Any, live: Live, engine: ModelServer
 ) -> None:
-    engine.text, engine.delay_s = LONG, 0.03
+    engine.text, engine.delay_s = LONG, 0.008
     channel, ts = asked(slack)
     slack.wait_for(lambda: any(m.get("streaming") for m in bots(slack, channel, ts)))
 
@@ -60,7 +66,7 @@ def test_it_streams_to_its_recipient_and_ends_with_the_rating_buttons(
 
 
 def test_what_is_appended_only_grows(slack: Any, live: Live, engine: ModelServer) -> None:
-    engine.text, engine.delay_s = LONG, 0.03
+    engine.text, engine.delay_s = LONG, 0.008
     channel, ts = asked(slack)
     final(slack, channel, ts)
 
@@ -85,7 +91,7 @@ def test_what_is_appended_only_grows(slack: Any, live: Live, engine: ModelServer
 def test_a_stream_that_fails_still_ends_in_one_whole_answer(
     slack: Any, live: Live, engine: ModelServer, method: str, kind: str, details: dict[str, Any]
 ) -> None:
-    engine.text, engine.delay_s = LONG, 0.02
+    engine.text, engine.delay_s = LONG, 0.006
     slack.fault(method, kind, times=1, **details)
     channel, ts = asked(slack)
 
@@ -105,8 +111,8 @@ def final_within(slack: Any, channel: str, ts: str, seconds: float) -> list[dict
 
 
 def test_a_stream_that_dies_is_healed_by_an_update(slack: Any, live: Live, engine: ModelServer) -> None:
-    engine.text, engine.delay_s = LONG, 0.03
-    slack.set_stream_life(0.4)
+    engine.text, engine.delay_s = LONG, 0.008
+    slack.set_stream_life(0.2)
     try:
         channel, ts = asked(slack)
         answers = final_within(slack, channel, ts, 20)
