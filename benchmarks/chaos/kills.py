@@ -16,7 +16,7 @@ from storage.ledger import Ledger
 
 from .invariants import Asked, Outcome, outcome
 from .nursery import Child
-from .stage import Stage, is_final
+from .stage import READY_S, Stage, is_final
 
 PEOPLE, RATERS = ("U0MIA", "U0JONAS"), ("U0ASHA", "U0TOM", "U0INES", "U0MIA")
 PLACES = ("C0SUPPORT", "C0GENERAL", "C0LOAD1", "D0")
@@ -25,7 +25,7 @@ TROUBLES: tuple[tuple[str, str], ...] = (
     ("chat.postMessage", "lost_response"), ("chat.postMessage", "ratelimited"), ("chat.postMessage", "http_500"),
     ("chat.update", "lost_response"), ("chat.update", "ratelimited"), ("chat.update", "http_500"),
     ("chat.startStream", "lost_response"), ("chat.startStream", "http_500"), ("conversations.replies", "http_500"))  # fmt: skip
-LEASE_S = 16.0  # what the dead held is free by then
+LEASE_S = 61.0  # what the dead held is free by then: 15 s for a question, 60 for a rating
 SETTLE_S = 90.0
 QUIET_S = 1.5  # as long as the bot's slowest clock pauses
 
@@ -135,14 +135,15 @@ def start_promoter(stage: Stage, seed: int) -> Child:
 
 
 def live_a_while(stage: Stage, bot: Child, dice: random.Random) -> None:
-    """One life in five ends while the bot starts; the others between the first event and a second later."""
-    if dice.random() < 0.2:
+    """One life in five ends while the bot starts, half of them soon after, the others within two seconds."""
+    kind = dice.random()
+    if kind < 0.2:
         time.sleep(dice.uniform(0.0, 0.4))
         return
-    until = time.monotonic() + 20
+    until = time.monotonic() + READY_S
     while not stage.slack.connections and bot.poll() is None and time.monotonic() < until:
         time.sleep(0.005)
-    time.sleep(dice.expovariate(1 / 0.25) % 1.0)
+    time.sleep(dice.expovariate(4) % 1.0 if kind < 0.7 else dice.uniform(0.5, 2.0))
 
 
 def settle(stage: Stage, asked: list[Asked], *, ahead_s: float = LEASE_S) -> Outcome:
@@ -163,9 +164,7 @@ def await_rest(stage: Stage, ledger: Ledger) -> None:
     """Until nothing was open for a while; at most SETTLE_S."""
     until, since = time.monotonic() + SETTLE_S, None
     while time.monotonic() < until:
-        open_ = (
-            ledger.inbox.depth() or list(stage.data.glob("spool/*.json")) or stage.slack._workspace.background._tasks
-        )
+        open_ = ledger.inbox.depth() or list(stage.data.glob("spool/*.json")) or stage.watch.undelivered
         since = None if open_ else since or time.monotonic()
         if since is not None and time.monotonic() - since > QUIET_S:
             return

@@ -46,12 +46,13 @@ class Watch:
     acks: list[Ack] = field(default_factory=list)
     shown: dict[str, float] = field(default_factory=dict)  # word of the question → its final answer first stood there
     open: dict[str, float] = field(default_factory=dict)  # envelope → handed over
+    undelivered: int = 0  # events that the bot has not acked and Slack has not given up on
     news: threading.Condition = field(default_factory=threading.Condition)
 
     def over(self, slack: Driver) -> None:
         """Look over the shoulder of this workspace from now on."""
         sockets, world = slack._workspace.sockets, slack._workspace.world
-        hand_over, deliver = sockets._hand_over, sockets._deliver
+        hand_over, deliver, send = sockets._hand_over, sockets._deliver, sockets.send
 
         async def handed(envelope: Json, *, first: bool) -> None:
             begun = time.perf_counter() if sockets.connected else None
@@ -67,7 +68,14 @@ class Watch:
                 self.acks.append(Ack(kind=envelope["type"], event=event, seconds=seconds))
             return ack
 
-        sockets._hand_over, sockets._deliver = handed, delivered  # type: ignore[method-assign]
+        async def sent(kind: Any, payload: Json, *, again: bool) -> Json | None:
+            self.undelivered += again
+            try:
+                return await send(kind, payload, again=again)
+            finally:
+                self.undelivered -= again
+
+        sockets._hand_over, sockets._deliver, sockets.send = handed, delivered, sent  # type: ignore[method-assign]
         world.listeners.append(self._hear)
 
     def _hear(self, change: Any) -> None:
