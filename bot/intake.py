@@ -308,7 +308,7 @@ def _clicked(body: dict[str, Any], click: dict[str, Any]) -> Arrival | None:
         thread_ts = _text(place, "thread_ts")
         payload = {"user": user, "thread_ts": thread_ts if TS.fullmatch(thread_ts) else ts}
         kind = "person" if click["action_id"] == PERSON_ACTION else "stop"
-        name = f"{kind}:{channel}:{ts}:{user}"  # pressing twice is pressing once
+        name = f"{kind}:{channel}:{ts}:{user}:{at}"
     return Arrival(event_id=name, kind=kind, channel=channel, ts=ts, payload=payload)
 
 

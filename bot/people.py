@@ -95,8 +95,9 @@ class People:
         room = self.settings.ops_channel if direct else item.channel
         if room:
             call = self._call(thread, user, exchanges, direct=direct)
-            ts = self._find(room, thread, None if direct else thread_ts) if item.attempts > 1 else None
-            ts = ts or self._post(room, call, None if direct else thread_ts, thread)
+            place = None if direct else thread_ts
+            ts = self._find(room, place, item) if item.attempts > 1 else None
+            ts = ts or self._post(room, place, call, item)
             self.ledger.threads.note_posted(thread, ts)
         self._mark_session(thread, "suspended")
         language = exchanges[-1].question.language if exchanges else None
@@ -123,19 +124,19 @@ class People:
             ),
         )
 
-    def _post(self, room: str, call: Part, thread_ts: str | None, thread: Thread) -> str:
+    def _post(self, room: str, thread_ts: str | None, call: Part, item: InboxItem) -> str:
         reply = self.client.chat_postMessage(
             channel=room,
             thread_ts=thread_ts,
             text=call.text,
             blocks=list(call.blocks),
-            metadata={"event_type": EVENT_TYPE, "event_payload": _mark(thread)},
+            metadata={"event_type": EVENT_TYPE, "event_payload": {"press": item.event_id}},
             unfurl_links=False,
             unfurl_media=False,
         )
         return str(reply["ts"])
 
-    def _find(self, room: str, thread: Thread, thread_ts: str | None) -> str | None:
+    def _find(self, room: str, thread_ts: str | None, item: InboxItem) -> str | None:
         """The call that an interrupted attempt may have posted."""
         wanted: dict[str, Any] = {"channel": room, "include_all_metadata": True, "limit": 200}
         reply = (
@@ -145,7 +146,7 @@ class People:
         )
         for message in reply.get("messages") or ():
             mark = message.get("metadata") or {}
-            if mark.get("event_type") == EVENT_TYPE and mark.get("event_payload") == _mark(thread):
+            if mark.get("event_type") == EVENT_TYPE and mark.get("event_payload") == {"press": item.event_id}:
                 return str(message["ts"])
         return None
 
@@ -254,10 +255,6 @@ class People:
     def _mark_session(self, thread: Thread, status: str) -> None:
         with suppress(*SLACK_ERRORS):
             self.client.agents_sessions_setStatus(channel_id=thread.channel, thread_ts=thread.thread_ts, status=status)
-
-
-def _mark(thread: Thread) -> dict[str, Any]:
-    return {"channel": thread.channel, "thread_ts": thread.thread_ts}
 
 
 def summary(exchanges: tuple[Exchange, ...], ledger: Ledger) -> str:

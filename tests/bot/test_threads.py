@@ -100,6 +100,16 @@ def test_a_customer_may_resolve_their_own_call_and_nothing_else(slack: Any, peop
     slack.wait_for(lambda: state(people.ledger, ts) == "resolved")
 
 
+def test_after_a_matter_is_resolved_a_person_can_be_called_again(slack: Any, people: Live) -> None:
+    ts, call = called(slack, people)
+    slack.click("U0ASHA", SUPPORT, call["ts"], RESOLVE_ACTION, f"{SUPPORT}:{ts}")
+    slack.wait_for(lambda: state(people.ledger, ts) == "resolved")
+    slack.click("U0MIA", SUPPORT, bots(slack, SUPPORT, ts)[0]["ts"], "evenkeel_person")
+    slack.wait_for(lambda: len(bots(slack, SUPPORT, ts)) == 3)
+
+    assert state(people.ledger, ts) == "waiting" and "asks for a person" in bots(slack, SUPPORT, ts)[2]["text"]
+
+
 def test_a_lost_response_does_not_call_twice(slack: Any, people: Live) -> None:
     ts, answer = asked(slack)
     slack.fault("chat.postMessage", "lost_response")
