@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check install acceptance screenshots clean
+.PHONY: demo test check install acceptance screenshots clean chaos
 
 demo: $(STAMP)
 	$(BIN)/evenkeel demo
@@ -28,3 +28,7 @@ check: $(STAMP)
 # Everything: the fast part, then the whole loop on the real model.
 test: check
 	$(BIN)/pytest -q -m model
+
+# 1,000 random kills under load, then one at every write, sync, rename and removal. About an hour.
+chaos: $(STAMP)
+	$(BIN)/python -m benchmarks.chaos

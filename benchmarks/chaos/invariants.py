@@ -3,6 +3,7 @@
 Pure but for reading. A fault is one line; none means sound.
 """
 
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -67,9 +68,17 @@ def outcome(slack: Driver, ledger: Ledger, asked: Sequence[Asked], weights: Path
         twice += [f"{len(notes)} notes for {len(missing)} unanswered in {place}"] * (len(notes) > len(missing))
         silent = sum(a.accepted for a in missing) - len(notes)
         lost += [f"{a.word} has no end in {place}" for a in missing if a.accepted][: max(0, silent)]
-    faults = (*left, *ledger.verify(), *rating_faults(slack, ledger, threads), *weight_faults(ledger, weights))
+    faults = (*left, *ledger_faults(ledger), *rating_faults(slack, ledger, threads), *weight_faults(ledger, weights))
     return Outcome(questions=len(asked), answered=answered, noted=noted, lost=tuple(lost), duplicates=tuple(twice),
                    faults=faults)  # fmt: skip
+
+
+def ledger_faults(ledger: Ledger) -> tuple[str, ...]:
+    """What the ledger finds in itself; also where it is too broken to look."""
+    try:
+        return ledger.verify()
+    except (sqlite3.DatabaseError, ValueError) as error:
+        return (f"the ledger cannot be verified: {type(error).__name__}: {error}",)
 
 
 def rating_faults(

@@ -68,16 +68,12 @@ class Nursery:
 
 @contextmanager
 def nursery() -> Iterator[Nursery]:
-    """One that is ready inside the block; its children are gone at the end."""
+    """One that is ready inside the block; at its end it is hung up on, and its children are gone."""
     command = [sys.executable, "-m", "benchmarks.chaos.nursery"]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    here = Nursery(process)
-    try:
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        here = Nursery(process)
         here.say({"poll": 0})
         yield here
-    finally:
-        process.stdin and process.stdin.close()
-        process.wait()
 
 
 def serve() -> None:

@@ -4,6 +4,7 @@ Promise: only loopback, everything in one temporary folder, nothing left running
 showed is noted at the moment at which it reached the workspace. The bot's clock is the machine's.
 """
 
+import logging
 import os
 import signal
 import socket
@@ -17,6 +18,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from starlette.requests import ClientDisconnect
 
 from bot.workspace.records import Changed, Channel, Json, Posted
 from bot.workspace.running import Driver, running_workspace
@@ -145,14 +148,24 @@ class Stage:
             self.engine.wait()
             self.engine = None
 
-    @contextmanager
-    def bot(self) -> Iterator["subprocess.Popen[bytes]"]:
-        """`evenkeel bot` as a person starts it, connected; SIGTERM at the end. Raises RuntimeError if it fails."""
+    def start_bot(self, *, connections: int = 1) -> "subprocess.Popen[bytes]":
+        """`evenkeel bot` as a person starts it, once so many bots are connected. Raises RuntimeError if they never are."""
         with self.log.open("ab") as log:
             process = subprocess.Popen([sys.executable, "-m", "evenkeel", "bot"], cwd=ROOT, stdin=subprocess.DEVNULL,
                                        env={**os.environ, **self.environment}, stdout=log, stderr=log)  # fmt: skip
         try:
-            self.await_connections(1)
+            self.await_connections(connections)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        return process
+
+    @contextmanager
+    def bot(self) -> Iterator["subprocess.Popen[bytes]"]:
+        """One that is connected inside the block and gets SIGTERM at its end. Raises RuntimeError if it ends badly."""
+        process = self.start_bot()
+        try:
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
@@ -183,6 +196,7 @@ def stage(*, ack_timeout_s: float = 3.0, engine_s: float = 0.0, **settings: str)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evenkeel-chaos-")))
         slack = stack.enter_context(running_workspace(ack_timeout_s=ack_timeout_s))
+        logging.getLogger("uvicorn.error").addFilter(nobody_hung_up)
         add_channels(slack)
         watch = Watch()
         watch.over(slack)
@@ -211,6 +225,11 @@ def add_channels(slack: Driver) -> None:
                 world.messages[name] = {}
 
     slack._now(add)
+
+
+def nobody_hung_up(record: logging.LogRecord) -> bool:
+    """Whether this is worth a line: a bot that is killed in the middle of a call is not."""
+    return not (record.exc_info and isinstance(record.exc_info[1], ClientDisconnect))
 
 
 def free_port() -> int:
