@@ -23,6 +23,7 @@ from storage.learned import Learned
 from storage.lessons import Lessons
 from storage.migrations import migrations
 from storage.notices import Notices
+from storage.picks import Picks
 from storage.promotions import Promotions, decision_digest
 from storage.ratings import Ratings
 from storage.requests import Requests
@@ -50,6 +51,7 @@ class Ledger:
         self.learned = Learned(self.connections, clock)
         self.promotions = Promotions(self.connections, clock)
         self.notices = Notices(self.connections, clock)
+        self.picks = Picks(self.connections, clock)
 
     def _migrate(self) -> None:
         known = {step.name for step in migrations.pending(Database(memory=True))}
