@@ -19,6 +19,7 @@ from bot.asking import Asking
 from bot.commands import Commands
 from bot.corrections import CORRECTION_VIEW, Corrections
 from bot.delivery import Delivery
+from bot.digest import Digest
 from bot.home import home
 from bot.intake import Intake
 from bot.model_view import ModelView
@@ -31,6 +32,7 @@ from bot.reactions import CORRECT_ACTION, Reactions
 from bot.reconcile import Reconcile
 from bot.replies import private
 from bot.retrain_form import RetrainForm
+from bot.review import Review
 from bot.roles import Roles
 from bot.run_watch import RunWatch
 from bot.shadow import Shadow
@@ -60,6 +62,7 @@ class Bot:
     watch: RunWatch
     approval: Approval
     trial: Trial
+    digest: Digest
     models: Models
 
     def close(self) -> None:
@@ -92,6 +95,8 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
     workers.add("shadow", shadow.step)
     workers.add("runs", watch.step, pause_s=1.0)
     workers.add("trial", trial.step, pause_s=0.5)
+    digest = Digest(settings=settings, ledger=ledger, once=once)
+    workers.add("digest", digest.step, pause_s=30.0)
     workers.add("leases", asking.extend_leases, pause_s=asking.lease_s / 4)
     bolt = build_app(settings, ledger, client, roles=roles, intake=intake)
     add_people(bolt, people, client)
@@ -99,6 +104,7 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
     approval = Approval(ledger=ledger, client=client, commands=commands, watch=watch, trial=trial)
     approval.listen(bolt)
     Privacy(settings=settings, ledger=ledger, client=client, intake=intake).listen(bolt)
+    Review(settings=settings, ledger=ledger, client=client, roles=roles).listen(bolt)
     return Bot(
         bolt=bolt,
         intake=intake,
@@ -111,6 +117,7 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
         watch=watch,
         approval=approval,
         trial=trial,
+        digest=digest,
         models=models,
     )
 
@@ -134,7 +141,7 @@ def build_app(settings: Settings, ledger: Ledger, client: WebClient, *, roles: R
     def on_home(event: dict[str, Any]) -> None:
         if event.get("tab", "home") == "home":
             user = event["user"]
-            client.views_publish(user_id=user, view=home(roles.role_of(user), ledger, settings))
+            client.views_publish(user_id=user, view=home(roles.role_of(user), ledger, settings, user=user))
 
     @app.error
     def on_error(error: Exception, ack: Ack, body: dict[str, Any]) -> BoltResponse | None:
