@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from bot.app import Bot
-from bot.home import share
 from bot.roles import Roles, trustworthy
 from bot.slack import make_client, who_am_i
 from storage.ledger import Ledger
@@ -314,7 +313,3 @@ def test_the_home_shows_what_the_role_needs(slack: Any, start: Start, user: str,
     slack.wait_for(lambda: slack.home(user), timeout=5)
 
     assert sees in str(slack.home(user)) and not_seen not in str(slack.home(user))
-
-
-def test_a_share_says_how_many_votes_it_rests_on() -> None:
-    assert share(3, 1) == "75% 👍 (n = 4)" and share(0, 0) == "no ratings yet"
