@@ -29,6 +29,7 @@ from storage.ratings import Ratings
 from storage.requests import Requests
 from storage.runs import Runs
 from storage.scores import Scores
+from storage.taught import Taught
 from storage.threads import Threads
 
 
@@ -45,6 +46,7 @@ class Ledger:
         self.threads = Threads(self.connections, clock)
         self.ratings = Ratings(self.connections, clock)
         self.lessons = Lessons(self.connections, clock)
+        self.taught = Taught(self.connections, clock)
         self.runs = Runs(self.connections, clock)
         self.scores = Scores(self.connections, clock)
         self.doubt = Doubt(self.connections, clock)

@@ -58,23 +58,24 @@ class Lessons:
         )
         return tuple(Ticket(**{**row, "approved": bool(row["approved"])}) for row in rows)
 
-    def correct(self, exchange_id: int, *, author: str, role: str, text: str) -> int:
-        """Store an answer that a person wrote in place of the bot's; the newest of an agent counts."""
+    def correct(self, exchange_id: int, *, author: str, role: str, text: str, started_from: str = "tuned") -> int:
+        """Store an answer that a person wrote in place of the bot's; the newest of an agent that stands counts."""
         with self._connections.write() as db:
             return int(
                 db.execute(
-                    "INSERT INTO corrections(exchange_id, author, role, text, at) VALUES (?,?,?,?,?)",
-                    (exchange_id, author, role, text, to_text(self._clock())),
+                    "INSERT INTO corrections(exchange_id, author, role, text, at, started_from) VALUES (?,?,?,?,?,?)",
+                    (exchange_id, author, role, text, to_text(self._clock()), started_from),
                 ).lastrowid
                 or 0
             )
 
     def corrections(self) -> tuple[Lesson, ...]:
-        """The newest correction of an agent or admin for each exchange."""
+        """The newest correction of an agent or admin for each exchange, but those that were taken back."""
         rows = self._connections.db.query(
             "SELECT c.correction_id, c.author, c.text AS answer, e.exchange_id, e.team, e.channel, e.thread_ts, e.messages, e.language"
             f" FROM corrections c JOIN exchanges e USING (exchange_id) WHERE c.role IN {_TRUSTED} AND c.correction_id ="
-            f" (SELECT max(n.correction_id) FROM corrections n WHERE n.exchange_id=c.exchange_id AND n.role IN {_TRUSTED})"
+            f" (SELECT max(n.correction_id) FROM corrections n WHERE n.exchange_id=c.exchange_id AND n.role IN {_TRUSTED}"
+            "  AND n.removed_at IS NULL)"
             " ORDER BY c.correction_id"
         )
         return tuple(_lesson(row, "correction", f"correction-{row['correction_id']}") for row in rows)
@@ -85,7 +86,8 @@ class Lessons:
             "SELECT e.exchange_id, e.team, e.channel, e.thread_ts, e.messages, e.language, a.text AS answer, min(r.user) AS author"
             " FROM exchanges e JOIN answers a ON a.exchange_id=e.exchange_id AND a.role='tuned' AND a.status='ok'"
             f" JOIN ratings r ON r.exchange_id=e.exchange_id AND r.role IN {_TRUSTED}"
-            f" WHERE NOT EXISTS (SELECT 1 FROM corrections c WHERE c.exchange_id=e.exchange_id AND c.role IN {_TRUSTED})"
+            f" WHERE NOT EXISTS (SELECT 1 FROM corrections c WHERE c.exchange_id=e.exchange_id AND c.role IN {_TRUSTED}"
+            "  AND c.removed_at IS NULL)"
             " GROUP BY e.exchange_id HAVING min(r.sign) = 1 ORDER BY e.exchange_id"
         )
         return tuple(_lesson(row, "rating", f"exchange-{row['exchange_id']}") for row in rows)

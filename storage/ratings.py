@@ -44,6 +44,11 @@ class Ratings:
         )
         return tuple(Rating(**row) for row in rows)
 
+    def split(self, exchange_id: int) -> tuple[int, int]:
+        """(👍, 👎) of agents and admins: they disagree where both are above 0."""
+        standing = [r.sign for r in self.of(exchange_id) if r.role in ("agent", "admin")]
+        return standing.count(1), standing.count(-1)
+
     def reactions_on(self, team: str, channel: str, ts: str) -> set[tuple[str, str]]:
         """(user, emoji) of all reactions that stand on one message, whatever they mean. Pending events count too late."""
         rows = self._connections.db.execute(

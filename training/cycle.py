@@ -97,7 +97,8 @@ class Cycle:
         """All lessons there are now, chosen, redacted and split."""
         lessons = self.ledger.lessons
         return build_dataset(
-            tickets=lessons.tickets(), liked=lessons.liked(), corrections=lessons.corrections(), replay=load_replay(),
+            tickets=lessons.tickets(), liked=lessons.liked(), corrections=lessons.corrections(),
+            taught=self.ledger.taught.lessons(self.settings.system_prompt), replay=load_replay(),
             system_prompt=self.settings.system_prompt, learn_from_slack=self.settings.learn_from_slack,
             replay_share=recipe.replay_share, seed=recipe.seed)  # fmt: skip
 

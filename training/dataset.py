@@ -27,7 +27,7 @@ from training.redact import redact
 SALT = "evenkeel-holdout-1"
 NEAR = 0.8  # Jaccard similarity of word triples from which two rows count as the same
 PERMUTATIONS = 64
-PRIORITY = {"correction": 0, "rating": 1, "ticket": 2}
+PRIORITY = {"correction": 0, "taught": 1, "rating": 2, "ticket": 3}
 REPLAY_FILE = Path(__file__).parent / "data" / "replay.jsonl"
 
 
@@ -44,6 +44,7 @@ def build_dataset(
     tickets: Sequence[Ticket],
     liked: Sequence[Lesson],
     corrections: Sequence[Lesson],
+    taught: Sequence[Lesson] = (),
     replay: Sequence[Lesson],
     system_prompt: str,
     learn_from_slack: bool,
@@ -54,15 +55,15 @@ def build_dataset(
     """The dataset of these sources. `replay_share` is the share of general rows in the finished training set."""
     tally = Tally()
     lessons = [
-        *_from_slack([*corrections, *liked], learn_from_slack, tally),
+        *_from_slack([*corrections, *taught, *liked], learn_from_slack, tally),
         *_from_tickets(tickets, system_prompt, tally),
     ]
     lessons = [_redacted(lesson, tally) for lesson in lessons]
     lessons.sort(key=lambda x: (PRIORITY[x.source], x.lesson_id))
     held = [x for x in lessons if in_holdout(x.conversation_id, holdout_share)]
-    taught = [x for x in lessons if not in_holdout(x.conversation_id, holdout_share)]
+    learnt = [x for x in lessons if not in_holdout(x.conversation_id, holdout_share)]
     holdout = _distinct(_referees(held, tally), (), tally, "duplicates")
-    train = _distinct(taught, holdout, tally, "duplicates")
+    train = _distinct(learnt, holdout, tally, "duplicates")
     general = _pick_replay(replay, replay_share, len(train), seed)
     rows = (*sorted(train, key=lambda x: x.lesson_id), *general)
     kept = tuple(sorted(holdout, key=lambda x: x.lesson_id))

@@ -1,0 +1,113 @@
+"""What agents taught: a question and a person's reply to it, one lesson for each reply; and why answers were disliked.
+
+Promise: a removed lesson is gone from training and stays on record; teaching the same reply again replaces it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from storage.clock import Clock, to_text
+from storage.database import Connections
+from storage.messages import conversation
+from storage.records import Lesson, RaterRole
+
+Reason = Literal["wrong", "outdated", "incomplete", "tone", "person"]
+_TRUSTED = "role IN ('agent','admin')"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """Something that a person wrote for the bot: a correction or a taught reply. `removed`: taken back."""
+
+    kind: Literal["correction", "taught"]
+    number: int
+    question: str
+    text: str
+    at: str
+    removed: bool
+
+
+class Taught:
+    def __init__(self, connections: Connections, clock: Clock) -> None:
+        self._connections, self._clock = connections, clock
+
+    def teach(
+        self, *, team: str, channel: str, thread_ts: str, ts: str, question: str, answer: str, language: str | None,
+        author: str, teacher: str, role: RaterRole,
+    ) -> int:  # fmt: skip
+        """Store the reply with this ts as the answer to a question; what was taught from it before is replaced."""
+        now = to_text(self._clock())
+        with self._connections.write() as db:
+            db.execute(
+                "UPDATE taught SET removed_at=? WHERE team=? AND channel=? AND ts=? AND removed_at IS NULL",
+                (now, team, channel, ts),
+            )
+            made = db.execute(
+                "INSERT INTO taught(team, channel, thread_ts, ts, question, answer, language, author, teacher, role, at)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+                (team, channel, thread_ts, ts, question, answer, language, author, teacher, role, now),
+            ).lastrowid
+        return int(made or 0)
+
+    def take_back(self, kind: str, number: int, *, by: str, any_author: bool) -> bool:
+        """Remove a taught reply or a correction of this person (of anybody, for an admin); False if there is none."""
+        table, key, owner = ("taught", "taught_id", "teacher") if kind == "taught" else _CORRECTIONS
+        with self._connections.write() as db:
+            return bool(
+                db.execute(
+                    f"UPDATE {table} SET removed_at=? WHERE {key}=? AND removed_at IS NULL AND (? OR {owner}=?)",
+                    (to_text(self._clock()), number, any_author, by),
+                ).rowcount
+            )
+
+    def lessons(self, system_prompt: str) -> tuple[Lesson, ...]:
+        """Every taught reply that stands, as training sees it."""
+        rows = self._connections.db.query(
+            f"SELECT * FROM taught WHERE removed_at IS NULL AND {_TRUSTED} ORDER BY taught_id"
+        )
+        return tuple(_lesson(row, system_prompt) for row in rows)
+
+    def of_author(self, user: str, limit: int = 5) -> tuple[Written, ...]:
+        """What this person wrote last, newest first."""
+        rows = self._connections.db.query(
+            "SELECT 'correction' AS kind, c.correction_id AS number, e.text AS question, c.text, c.at,"
+            "  c.removed_at IS NOT NULL AS removed FROM corrections c JOIN exchanges e USING (exchange_id) WHERE c.author=:user"
+            " UNION ALL SELECT 'taught', taught_id, question, answer, at, removed_at IS NOT NULL FROM taught WHERE teacher=:user"
+            " ORDER BY at DESC LIMIT :limit",
+            {"user": user, "limit": limit},
+        )
+        return tuple(Written(**{**row, "removed": bool(row["removed"])}) for row in rows)
+
+    # Why an answer was disliked
+
+    def give_reason(self, exchange_id: int, *, user: str, role: RaterRole, reason: Reason) -> None:
+        """A person's reason; the newest one counts."""
+        with self._connections.write() as db:
+            db.execute(
+                "INSERT INTO reasons(exchange_id, user, role, reason, at) VALUES (?,?,?,?,?)"
+                " ON CONFLICT DO UPDATE SET reason=excluded.reason, role=excluded.role, at=excluded.at",
+                (exchange_id, user, role, reason, to_text(self._clock())),
+            )
+
+    def reasons(self) -> dict[str, int]:
+        """How often each reason stands: only of people whose 👎 stands, too."""
+        rows = self._connections.db.execute(
+            "SELECT s.reason, count(*) FROM reasons s WHERE EXISTS (SELECT 1 FROM ratings r WHERE r.exchange_id ="
+            " s.exchange_id AND r.user = s.user AND r.sign < 0) GROUP BY s.reason ORDER BY count(*) DESC, s.reason"
+        ).fetchall()
+        return dict(rows)
+
+
+_CORRECTIONS = ("corrections", "correction_id", "author")
+
+
+def _lesson(row: dict[str, Any], system_prompt: str) -> Lesson:
+    return Lesson(
+        lesson_id=f"taught-{row['taught_id']}",
+        source="taught",
+        conversation_id=f"{row['team']}:{row['channel']}:{row['thread_ts']}",
+        messages=conversation(system_prompt, (), row["question"]),
+        answer=row["answer"],
+        language=row["language"] or "",
+        author=row["teacher"],
+    )
