@@ -114,7 +114,7 @@ class Scene:
 
 
 def sweep(stage: Stage, act: str, *, cases: Callable[[Sequence[Case]], Sequence[Case]] = list) -> Swept:
-    """Every case of this act, or those that `cases` picks."""
+    """Every case of this act, or those that `cases` picks; each begins with a copy of one ledger."""
     template = prepared(stage, act)
     try:
         calls = recorded(set_up(stage, act, template, "first"))
@@ -135,11 +135,13 @@ def sweep(stage: Stage, act: str, *, cases: Callable[[Sequence[Case]], Sequence[
 
 
 def prepared(stage: Stage, act: str) -> Scene:
-    """A ledger with one answered question, made by nobody's kill: each case begins with a copy of it."""
+    """A new ledger; where something is to be rated, with one answered question."""
     scene = Scene(stage=stage, act="question", data=stage.folder / f"{act}-template", bodies=[], asked=None)
-    scene.bodies, scene.asked = question_of(stage)
-    if faults := scene.recover():
-        raise RuntimeError(f"not even undisturbed: {faults}")
+    Ledger(scene.data / "evenkeel.db").close()
+    if act == "rating":
+        scene.bodies, scene.asked = question_of(stage)
+        if faults := scene.recover():
+            raise RuntimeError(f"not even undisturbed: {faults}")
     return scene
 
 
