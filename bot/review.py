@@ -1,47 +1,35 @@
-"""The review queue: an agent judges pairs of answers without knowing who spoke, ten at a time.
+"""The review queue: ten blind cards at a time, a pick stored at every click, then what it changed.
 
-Promise: a pick is stored at its click, once; only agents and admins pick, checked at every click; a card that is old or
-forged stores nothing. What a card shows is decided in bot/review_view.py.
+Promise: only agents and admins review, checked when the queue opens and again at every click; a pick is on disk before
+the next card shows; a second click on a card, or one on a card that is out of date, changes nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from slack_bolt import Ack, App, Respond
 from slack_sdk import WebClient
 
+from bot import review_view as look
 from bot.commands import number
 from bot.corrections import form
 from bot.modals import PATIENCE_S, View, open_then_fill
 from bot.replies import private
 from bot.review_order import ranked
-from bot.review_view import (
-    CHOICES,
-    EMPTY,
-    NO_FORM,
-    NO_VIEW,
-    NOT_YOU,
-    OUTDATED,
-    PICK,
-    REVIEW_ACTION,
-    TITLE,
-    UNKNOWN,
-    Session,
-    card,
-    first_of,
-    instead,
-    session_from,
-    thanks,
-    verdict_of,
-)
+from bot.review_view import Session, first_of, instead, session_from, verdict_of
 from bot.roles import Roles
+from bot.safe_text import escape
 from bot.slack import SLACK_ERRORS, persist, trouble_of
+from storage.errors import EvenkeelError
 from storage.ledger import Ledger
-from storage.records import Exchange
+from storage.records import Exchange, RaterRole
 from storage.settings import Settings
 
-SESSION = 10
+log = structlog.get_logger()
+TEAM = ("agent", "admin")
+CARDS = 10  # of one session
 MAX_AGE_S = 30 * 86_400.0
 
 
@@ -52,99 +40,126 @@ class Review:
     client: WebClient
     roles: Roles
 
-    def listen(self, app: App) -> None:
-        app.command("/review")(self._on_command)
-        app.action(REVIEW_ACTION)(self._on_button)
-        for choice in CHOICES:
-            app.action(f"{PICK}{choice}")(self._on_pick)
-
-    def _on_command(self, ack: Ack, command: dict[str, Any], respond: Respond) -> None:
-        ack()
+    def command(self, command: dict[str, Any], respond: Respond) -> None:
+        """`/review`: the first card in a modal; a private word to everybody else."""
         user, channel = command["user_id"], command["channel_id"]
-        if refusal := self._refusal(user):
+        if refusal := refusal_for(self.roles.role_of(user)):
             private(self.client, channel, user, refusal, respond=respond)
-        elif not open_then_fill(self.client, command["trigger_id"], TITLE, lambda: self.start(user, channel)):
-            private(self.client, channel, user, NO_VIEW, respond=respond)
+        elif not open_then_fill(self.client, command["trigger_id"], look.TITLE, lambda: self.begin(user, channel)):
+            private(self.client, channel, user, look.NO_VIEW, respond=respond)
 
-    def _on_button(self, ack: Ack, body: dict[str, Any]) -> None:
-        """In the App Home, and at the end of a session, where the modal is open already."""
-        ack()
-        user, view = body["user"]["id"], body["view"]
-        if view["type"] == "modal":
-            session = session_from(view.get("private_metadata"))
-            self._show(view, self._or_refusal(user, session.channel if session else ""))
+    def button(self, body: dict[str, Any]) -> None:
+        """The same from the App Home, or once more in the modal of a session that is over."""
+        user, view = body["user"]["id"], body.get("view") or {}
+
+        def build() -> View:
+            refusal = refusal_for(self.roles.role_of(user))
+            return instead(refusal, again=False) if refusal else self.begin(user, "")
+
+        if view.get("type") == "modal":
+            self._show(view["id"], _or_word(build))
         else:
-            open_then_fill(self.client, body["trigger_id"], TITLE, lambda: self._or_refusal(user, ""))
+            open_then_fill(self.client, body["trigger_id"], look.TITLE, build)
 
-    def _or_refusal(self, user: str, channel: str) -> View:
-        refusal = self._refusal(user)
-        return instead(refusal, again=False) if refusal else self.start(user, channel)
-
-    def _on_pick(self, ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
-        ack()
-        user, view = body["user"]["id"], body["view"]
-        if refusal := self._refusal(user):
-            self._show(view, instead(refusal, again=False))
-            return
-        choice, exchange_id = action["action_id"].removeprefix(PICK), number(action.get("value") or "") or 0
-        said = ""
-        if choice == "edit" and not self._write(body["trigger_id"], exchange_id):
-            said = NO_FORM
-        self._show(view, self.pick(user, choice, exchange_id, view, said=said))
-
-    def _write(self, trigger_id: str, exchange_id: int) -> bool:
-        """Put the form for a better answer on top of the card."""
-        exchange = self._known(exchange_id)
-        if exchange is None:
-            return False
-        try:
-            self.client.views_push(trigger_id=trigger_id, view=form(exchange, exchange.question.channel))
-        except SLACK_ERRORS:
-            return False
-        return True
-
-    def _show(self, view: Mapping[str, Any], fresh: View) -> None:
-        """Put the next card in place of this one; a view that is gone is left alone."""
-        try:
-            persist(lambda: self.client.views_update(view_id=view["id"], view=fresh), for_s=PATIENCE_S)
-        except SLACK_ERRORS as error:
-            if trouble_of(error).kind != "refused":
-                raise
-
-    # The session
-
-    def start(self, user: str, channel: str) -> View:
-        """The first card of a session, most valuable pairs first."""
-        pairs = ranked(self.ledger.picks.open_for(user, max_age_s=MAX_AGE_S))
-        session = Session(queue=tuple(pair.exchange_id for pair in pairs[:SESSION]), channel=channel)
-        return self._next(user, session, after=None) if session.queue else instead(EMPTY)
-
-    def pick(self, user: str, choice: str, exchange_id: int, view: Mapping[str, Any], *, said: str = "") -> View:
-        """Store what was pressed on this card and give the next one."""
-        session = session_from(view.get("private_metadata"))
-        exchange = self._known(exchange_id)
-        if session is None or exchange_id not in session.queue or exchange is None:
-            return instead(OUTDATED)
-        first = first_of(exchange, user)
-        role, verdict = self.roles.role_of(user), verdict_of(choice, first)
-        self.ledger.picks.add(exchange_id, reviewer=user, role=role, first=first, verdict=verdict)
-        return self._next(user, session, after=exchange_id, said=said)
-
-    def _next(self, user: str, session: Session, *, after: int | None, said: str = "") -> View:
-        """The next card whose exchange is still known, or the end."""
-        done = 0 if after is None else session.queue.index(after) + 1
-        for exchange_id in session.queue[done:]:
-            exchange = self._known(exchange_id)
-            if exchange is not None:
-                return card(exchange, user, session, domains=self.settings.link_domains, said=said)
+    def begin(self, user: str, channel: str) -> View:
+        """The first card of a new session, the most valuable ones first."""
         picks = self.ledger.picks
+        found = picks.candidates(user, max_age_s=MAX_AGE_S)
+        if not found:
+            return instead(look.EMPTY)
+        order = ranked(found, picks.recent_questions(max_age_s=MAX_AGE_S))
+        return self.next(user, Session(queue=order[:CARDS], channel=channel))
+
+    def next(self, user: str, session: Session, *, said: str = "") -> View:
+        """The first card of the session that still wants this reviewer's pick, or the end of it."""
+        picks = self.ledger.picks
+        wanted = picks.still_wanted(user, session.queue)
+        for exchange_id in session.queue:
+            if exchange_id in wanted and (exchange := self.ledger.exchanges.get(exchange_id)):
+                return self._card(exchange, user, session, said)
         verdicts = picks.verdicts_of(user, session.queue)
-        return thanks(verdicts, picks.win_rate(), len(picks.preferences()), said=said)
+        return look.thanks(verdicts, picks.win_rate(), len(picks.preferences()), said=said)
 
-    def _known(self, exchange_id: int) -> Exchange | None:
-        exchange = self.ledger.exchanges.get(exchange_id)
-        return exchange if exchange is not None and exchange.tuned is not None and exchange.base is not None else None
-
-    def _refusal(self, user: str) -> str:
+    def press(self, body: dict[str, Any], choice: str, value: str) -> None:
+        """A click on a card: the pick is stored, the next card shown. While the ledger is locked the card stays."""
+        user, view = body["user"]["id"], body.get("view") or {}
+        session, exchange = session_from(view.get("private_metadata")), self.ledger.exchanges.get(number(value) or 0)
         role = self.roles.role_of(user)
-        return "" if role in ("agent", "admin") else UNKNOWN if role == "unknown" else NOT_YOU
+        if role not in TEAM:
+            shown = instead(refusal_for(role), again=False)
+            if role == "unknown" and session and exchange and exchange.exchange_id in session.queue:
+                shown = self._card(exchange, user, session, look.UNKNOWN)
+        elif session is None:
+            shown = instead(look.OUTDATED)
+        elif exchange is None or exchange.exchange_id not in session.queue:
+            shown = self.next(user, session)
+        else:
+            try:
+                shown = self.next(user, session, said=self._pick(body, exchange, session, choice, role))
+            except EvenkeelError as error:
+                shown = self._card(exchange, user, session, escape(str(error)))
+        self._show(view.get("id", ""), shown)
+
+    def _pick(self, body: dict[str, Any], exchange: Exchange, session: Session, choice: str, role: RaterRole) -> str:
+        """Keep it; for “Write a better one” open the form, too. What to say above the next card."""
+        reviewer = body["user"]["id"]
+        first = first_of(exchange, reviewer)
+        verdict = verdict_of(choice, first)
+        new = self.ledger.picks.add(exchange.exchange_id, reviewer=reviewer, role=role, first=first, verdict=verdict)
+        if not new or choice != "edit":
+            return ""
+        return self._write(body["trigger_id"], exchange, session.channel or exchange.question.channel)
+
+    def _write(self, trigger_id: str, exchange: Exchange, channel: str) -> str:
+        """The form of a better answer on top of the cards; what went wrong, or nothing."""
+        try:
+            self.client.views_push(trigger_id=trigger_id, view=form(exchange, channel))
+        except SLACK_ERRORS as error:
+            log.info("modal_failed", code=trouble_of(error).code)
+            return look.NO_FORM
+        return ""
+
+    def _card(self, exchange: Exchange, user: str, session: Session, said: str) -> View:
+        return look.card(exchange, user, session, domains=self.settings.link_domains, said=said)
+
+    def _show(self, view_id: str, view: View) -> None:
+        """Put it into the open modal; nothing where the modal was closed meanwhile."""
+        try:
+            persist(lambda: self.client.views_update(view_id=view_id, view=view), for_s=PATIENCE_S)
+        except SLACK_ERRORS as error:
+            log.info("modal_failed", code=trouble_of(error).code)
+
+    def listen(self, app: App) -> None:
+        """`/review`, its button, and the buttons of a card."""
+
+        @app.command("/review")
+        def on_review(ack: Ack, command: dict[str, Any], respond: Respond) -> None:
+            ack()
+            self.command(command, respond)
+
+        @app.action(look.REVIEW_ACTION)
+        def on_button(ack: Ack, body: dict[str, Any]) -> None:
+            ack()
+            self.button(body)
+
+        def on_pick(ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
+            ack()
+            self.press(body, action["action_id"].removeprefix(look.PICK), action.get("value") or "")
+
+        for choice in look.CHOICES:
+            app.action(f"{look.PICK}{choice}")(on_pick)
+
+
+def refusal_for(role: RaterRole) -> str:
+    """Why somebody in this role may not review, or nothing."""
+    if role in TEAM:
+        return ""
+    return look.UNKNOWN if role == "unknown" else look.NOT_YOU
+
+
+def _or_word(build: Callable[[], View]) -> View:
+    """What `build` gives; a deliberate error as a word."""
+    try:
+        return build()
+    except EvenkeelError as error:
+        return instead(escape(str(error)))

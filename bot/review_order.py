@@ -1,53 +1,59 @@
-"""Which pairs of answers are worth an agent's time most: disagreement × how often it is asked × whether it was disliked.
+"""Which exchanges a reviewer's ten minutes are best spent on. Pure: same rows in, same order out.
 
-Pure. Source of the near-duplicates: MinHash with locality-sensitive hashing (datasketch).
+The value of a card: disagreement × frequency × 2 if somebody dislikes the answer. Disagreement is 1 − Dice similarity of
+the two answers' word pairs, frequency 1 + how many other recent questions nearly equal this one.
 """
 
 import re
 from collections import Counter
 from collections.abc import Sequence
 
-from datasketch import MinHash, MinHashLSH
+from storage.picks import Candidate
 
-from storage.picks import Pair
-
-NEAR = 0.6  # Jaccard similarity of words from which two questions count as the same
-PERMUTATIONS = 32
-DISLIKED = 2.0
+PERMUTATIONS, BANDS, ROWS = 64, 16, 4  # questions that share about half of their word pairs are found as near
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\w+")  # Chinese and Japanese by the character: they have no spaces
+NUMBER = re.compile(r"\d+")
 
 
-def ranked(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
-    """The pairs, most valuable first; equal ones keep their order."""
-    often = _frequencies([pair.question for pair in pairs])
-    value = {
-        pair.exchange_id: disagreement(pair.tuned, pair.base) * often[n] * (DISLIKED if pair.disliked else 1.0)
-        for n, pair in enumerate(pairs)
+def ranked(candidates: Sequence[Candidate], recent: Sequence[str]) -> tuple[int, ...]:
+    """The exchanges, the most valuable first; the newer one of equals. `recent` holds the candidates' questions, too."""
+    often = frequency([c.question for c in candidates], recent)
+    worth = {
+        c.exchange_id: disagreement(c.tuned, c.base) * count * (2 if c.disliked else 1)
+        for c, count in zip(candidates, often, strict=True)
     }
-    return tuple(sorted(pairs, key=lambda pair: -value[pair.exchange_id]))
+    return tuple(sorted(worth, key=lambda exchange_id: (-worth[exchange_id], -exchange_id)))
 
 
 def disagreement(one: str, other: str) -> float:
-    """0 for the same words in the same order, 1 for nothing in common: one minus Dice over word pairs."""
-    left, right = _word_pairs(one), _word_pairs(other)
-    shared, total = sum((left & right).values()), sum(left.values()) + sum(right.values())
-    return 1.0 - 2 * shared / total if total else 0.0
+    """1 − Dice similarity of the word pairs, counted with repetition: 0 for equal words, 1 when no pair is shared."""
+    first, second = Counter(_pairs(one)), Counter(_pairs(other))
+    whole = first.total() + second.total()
+    return 1 - 2 * (first & second).total() / whole if whole else 0.0
 
 
-def _word_pairs(text: str) -> Counter[tuple[str, str]]:
-    words = ["", *_words(text), ""]
-    return Counter(zip(words, words[1:], strict=False))
+def frequency(questions: Sequence[str], recent: Sequence[str]) -> tuple[int, ...]:
+    """1 + the number of others among `recent` that nearly equal each question. Numbers count as equal.
 
+    Source: MinHash over word pairs with locality-sensitive hashing (datasketch).
+    """
+    from datasketch import MinHash, MinHashLSH  # it brings scipy: half a second that only the review needs
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
-
-
-def _frequencies(questions: Sequence[str]) -> list[int]:
-    """How many of the questions are nearly this one, itself included."""
-    index, sketches = MinHashLSH(threshold=NEAR, num_perm=PERMUTATIONS), []
-    for number, question in enumerate(questions):
-        sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
-        sketch.update_batch([word.encode() for word in sorted(set(_words(question)))])
+    shapes = [frozenset(_pairs(NUMBER.sub("0", question))) for question in questions]
+    seen = Counter(frozenset(_pairs(NUMBER.sub("0", question))) for question in recent)
+    distinct = sorted({*seen, *shapes} - {frozenset()}, key=sorted)
+    sketches = MinHash.bulk([[p.encode() for p in sorted(s)] for s in distinct], num_perm=PERMUTATIONS, seed=1)
+    index = MinHashLSH(num_perm=PERMUTATIONS, params=(BANDS, ROWS))
+    for number, sketch in enumerate(sketches):
         index.insert(number, sketch)
-        sketches.append(sketch)
-    return [max(1, len(index.query(sketch))) for sketch in sketches]
+    near = {
+        shape: sum(seen[distinct[twin]] for twin in index.query(sketch))
+        for shape, sketch in zip(distinct, sketches, strict=True)
+    }
+    return tuple(max(1, near.get(shape, 1)) for shape in shapes)
+
+
+def _pairs(text: str) -> list[str]:
+    """Neighbouring words; the word itself where there is only one."""
+    words = WORD.findall(text.lower())
+    return [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)] or words

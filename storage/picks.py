@@ -1,8 +1,10 @@
-"""Blind picks: which of two answers, unlabelled and in random order, an agent found better.
+"""Blind picks of the review queue: which of two unlabelled answers a reviewer found better.
 
-Promise: one pick for each reviewer and exchange, never changed; what is counted comes from agents and admins.
+Promise: one pick a reviewer and exchange, never changed; nobody is asked about an answer whose speaker they have seen;
+only picks of agents and admins count.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,24 +16,35 @@ from storage.records import RaterRole, Role
 from storage.shares import wilson
 
 PickVerdict = Literal["tuned", "base", "both", "neither", "skip"]
-_TRUSTED = "role IN ('agent','admin')"
+ENOUGH = 2  # picks that an exchange needs; skips do not count
+_TEAM = "p.role IN ('agent','admin')"
+_WANTED = (
+    "NOT EXISTS (SELECT 1 FROM picks p WHERE p.exchange_id = e.exchange_id AND p.reviewer = :reviewer)"
+    " AND (SELECT count(*) FROM picks p WHERE p.exchange_id = e.exchange_id AND p.verdict <> 'skip') < :enough"
+)
+_UNSEEN = (
+    "e.asker <> :reviewer"
+    " AND e.exchange_id NOT IN (SELECT r.exchange_id FROM ratings r WHERE r.user = :reviewer)"
+    " AND e.exchange_id NOT IN (SELECT c.exchange_id FROM corrections c WHERE c.author = :reviewer)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """Two answers that somebody may compare. `disliked`: an agent or customer gave the shown one a 👎 that stands."""
+class Candidate:
+    """An exchange that a reviewer may be asked about."""
 
     exchange_id: int
     question: str
     tuned: str
     base: str
-    disliked: bool
+    disliked: bool  # a 👎 of anybody stands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WinRate:
-    """How often tuned was picked blind. `share` counts a tie (both fine, both bad) as half a win; `low`, `high`: its 95 %
-    interval; `share` None while nothing was judged.
+    """How often tuned was picked over base: `share` = (wins + ties / 2) / n, with its 95 % interval.
+
+    A tie is “both fine” or “both bad”; skips count nowhere. Without a pick the share is None and the interval 0 to 1.
     """
 
     wins: int
@@ -46,77 +59,99 @@ class WinRate:
         return self.wins + self.losses + self.ties
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preference:
-    """One usable pair for later training: which answer was preferred."""
-
-    exchange_id: int
-    chosen: Role
-    reviewer: str
-
-
 class Picks:
     def __init__(self, connections: Connections, clock: Clock) -> None:
         self._connections, self._clock = connections, clock
 
     def add(self, exchange_id: int, *, reviewer: str, role: RaterRole, first: Role, verdict: PickVerdict) -> bool:
-        """Store a pick; False (and nothing changes) if this reviewer has picked here already."""
+        """Store a pick. False, and nothing changes, when this reviewer has picked already or the exchange is gone.
+
+        `first`: who was shown as answer A.
+        """
         with self._connections.write() as db:
             cursor = db.execute(
-                "INSERT OR IGNORE INTO picks(exchange_id, reviewer, role, first, verdict, at) VALUES (?,?,?,?,?,?)",
-                (exchange_id, reviewer, role, first, verdict, to_text(self._clock())),
+                "INSERT OR IGNORE INTO picks(exchange_id, reviewer, role, first, verdict, at)"
+                " SELECT exchange_id, ?, ?, ?, ?, ? FROM exchanges WHERE exchange_id=?",
+                (reviewer, role, first, verdict, to_text(self._clock()), exchange_id),
             )
             return cursor.rowcount == 1
 
-    def open_for(self, reviewer: str, *, max_age_s: float, limit: int = 1_000) -> tuple[Pair, ...]:
-        """Pairs that this reviewer has not seen and fewer than two have judged, newest first.
-
-        Both answers are whole and differ, and the tuned one was spoken by an adapter.
+    def candidates(self, reviewer: str, *, max_age_s: float, limit: int = 1_000) -> tuple[Candidate, ...]:
+        """What this reviewer may be asked about, newest first: both answers ok and different, tuned spoken by an adapter,
+        no older than `max_age_s`, picked by fewer than two, and not by them; not their own question, and none that they
+        rated or corrected, for then they know who spoke.
         """
         rows = self._connections.db.query(
-            "SELECT e.exchange_id, e.text AS question, t.text AS tuned, b.text AS base, EXISTS (SELECT 1 FROM ratings r"
-            "  WHERE r.exchange_id = e.exchange_id AND r.sign < 0) AS disliked"
-            " FROM exchanges e JOIN answers t ON t.exchange_id = e.exchange_id AND t.role = 'tuned' AND t.status = 'ok'"
+            "WITH disliked AS (SELECT DISTINCT exchange_id FROM ratings WHERE sign < 0)"
+            " SELECT e.exchange_id, e.text AS question, t.text AS tuned, b.text AS base,"
+            " e.exchange_id IN (SELECT exchange_id FROM disliked) AS disliked FROM exchanges e"
+            " JOIN answers t ON t.exchange_id = e.exchange_id AND t.role = 'tuned' AND t.status = 'ok'"
             " JOIN answers b ON b.exchange_id = e.exchange_id AND b.role = 'base' AND b.status = 'ok'"
-            " WHERE e.asked_at >= ? AND t.adapter_digest IS NOT NULL AND trim(t.text) <> trim(b.text)"
-            " AND NOT EXISTS (SELECT 1 FROM picks p WHERE p.exchange_id = e.exchange_id AND p.reviewer = ?)"
-            " AND (SELECT count(*) FROM picks p WHERE p.exchange_id = e.exchange_id AND p.verdict <> 'skip') < 2"
-            " ORDER BY e.exchange_id DESC LIMIT ?",
-            (to_text(self._clock() - timedelta(seconds=max_age_s)), reviewer, limit),
+            " WHERE e.asked_at >= :since AND t.adapter_digest IS NOT NULL AND trim(t.text) <> trim(b.text)"
+            f" AND {_WANTED} AND {_UNSEEN} ORDER BY e.exchange_id DESC LIMIT :most",
+            {"reviewer": reviewer, "since": self._since(max_age_s), "enough": ENOUGH, "most": limit},
         )
-        return tuple(Pair(**{**row, "disliked": bool(row["disliked"])}) for row in rows)
+        return tuple(Candidate(**{**row, "disliked": bool(row["disliked"])}) for row in rows)
 
-    def win_rate(self, adapter_digest: str | None = None) -> WinRate:
-        """Over all adapters, or over the answers of one."""
+    def recent_questions(self, *, max_age_s: float, limit: int = 1_000) -> tuple[str, ...]:
+        """What was asked lately, newest first, whoever answered."""
         rows = self._connections.db.execute(
-            "SELECT verdict, count(*) FROM picks p JOIN answers a ON a.exchange_id = p.exchange_id AND a.role = 'tuned'"
-            f" WHERE p.{_TRUSTED} AND (? IS NULL OR a.adapter_digest = ?) GROUP BY verdict",
-            (adapter_digest, adapter_digest),
-        ).fetchall()
-        counts = dict(rows)
-        wins, losses, ties = (
-            counts.get("tuned", 0),
-            counts.get("base", 0),
-            counts.get("both", 0) + counts.get("neither", 0),
-        )
-        n = wins + losses + ties
-        low, high = wilson(wins + ties / 2, n)
-        share = (wins + ties / 2) / n if n else None
-        return WinRate(wins=wins, losses=losses, ties=ties, share=share, low=low, high=high)
-
-    def preferences(self) -> tuple[Preference, ...]:
-        """Every pick that prefers one answer, oldest first."""
-        rows = self._connections.db.query(
-            f"SELECT exchange_id, verdict AS chosen, reviewer FROM picks WHERE verdict IN ('tuned','base') AND {_TRUSTED}"
-            " ORDER BY pick_id"
-        )
-        return tuple(Preference(**row) for row in rows)
-
-    def verdicts_of(self, reviewer: str, exchange_ids: Sequence[int]) -> tuple[PickVerdict, ...]:
-        """What this reviewer said about these exchanges."""
-        marks = ",".join("?" * len(exchange_ids))
-        rows = self._connections.db.execute(
-            f"SELECT verdict FROM picks WHERE reviewer=? AND exchange_id IN ({marks}) ORDER BY pick_id",
-            (reviewer, *exchange_ids),
+            "SELECT text FROM exchanges WHERE asked_at >= ? ORDER BY exchange_id DESC LIMIT ?",
+            (self._since(max_age_s), limit),
         ).fetchall()
         return tuple(row[0] for row in rows)
+
+    def still_wanted(self, reviewer: str, exchange_ids: Sequence[int]) -> frozenset[int]:
+        """Those of them that are still known, not picked by this reviewer and picked by fewer than two."""
+        rows = self._connections.db.execute(
+            f"SELECT e.exchange_id FROM exchanges e WHERE e.exchange_id IN (SELECT value FROM json_each(:ids)) AND {_WANTED}",
+            {"reviewer": reviewer, "ids": json.dumps(list(exchange_ids)), "enough": ENOUGH},
+        ).fetchall()
+        return frozenset(row[0] for row in rows)
+
+    def verdicts_of(self, reviewer: str, exchange_ids: Sequence[int]) -> tuple[PickVerdict, ...]:
+        """What this reviewer said about them, in the order of saying."""
+        rows = self._connections.db.execute(
+            "SELECT verdict FROM picks WHERE reviewer=? AND exchange_id IN (SELECT value FROM json_each(?)) ORDER BY pick_id",
+            (reviewer, json.dumps(list(exchange_ids))),
+        ).fetchall()
+        return tuple(row[0] for row in rows)
+
+    def count_by(self, reviewer: str) -> int:
+        """How many exchanges this person has judged; skips do not count."""
+        found = self._connections.db.execute(
+            "SELECT count(*) FROM picks WHERE reviewer=? AND verdict <> 'skip'", (reviewer,)
+        ).fetchone()
+        return int(found[0])
+
+    def win_rate(self, adapter_digest: str | None = None) -> WinRate:
+        """Tuned against base over all picks, or over those on what this adapter has said.
+
+        It holds for the exchanges that were reviewed: the queue prefers those that differ and those with a 👎.
+        """
+        wins, losses, ties = self._connections.db.execute(
+            "SELECT coalesce(sum(p.verdict = 'tuned'), 0), coalesce(sum(p.verdict = 'base'), 0),"
+            " coalesce(sum(p.verdict IN ('both','neither')), 0) FROM picks p JOIN answers t"
+            f" ON t.exchange_id = p.exchange_id AND t.role = 'tuned' WHERE {_TEAM}"
+            " AND (:adapter IS NULL OR t.adapter_digest = :adapter)",
+            {"adapter": adapter_digest},
+        ).fetchone()
+        return win_rate(int(wins), int(losses), int(ties))
+
+    def preferences(self) -> tuple[tuple[int, Role], ...]:
+        """(exchange_id, chosen role) where agents and admins agree that one answer is better, in order of exchanges."""
+        rows = self._connections.db.execute(
+            f"SELECT p.exchange_id, min(p.verdict) FROM picks p WHERE {_TEAM} AND p.verdict IN ('tuned','base')"
+            " GROUP BY p.exchange_id HAVING min(p.verdict) = max(p.verdict) ORDER BY p.exchange_id"
+        ).fetchall()
+        return tuple((row[0], row[1]) for row in rows)
+
+    def _since(self, max_age_s: float) -> str:
+        return to_text(self._clock() - timedelta(seconds=max_age_s))
+
+
+def win_rate(wins: int, losses: int, ties: int) -> WinRate:
+    """The share and its Wilson interval, a tie as half a success. Pure."""
+    n, points = wins + losses + ties, wins + ties / 2
+    low, high = wilson(points, n)
+    return WinRate(wins=wins, losses=losses, ties=ties, share=points / n if n else None, low=low, high=high)

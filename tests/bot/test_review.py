@@ -1,6 +1,5 @@
 """The review queue as agents meet it: blind cards, one pick each, an honest count at the end."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +12,7 @@ from bot.review_order import disagreement, ranked
 from bot.review_view import first_of, rate_text, session_from, verdict_of
 from bot.roles import Roles
 from storage.ledger import Ledger
-from storage.picks import Pair, WinRate
+from storage.picks import Candidate, WinRate
 from storage.records import Answer, Question
 from storage.shares import wilson
 from tests.bot.conftest import SUPPORT, Live
@@ -110,8 +109,7 @@ def test_a_pick_is_stored_as_who_it_meant(slack: Any, pairs: Ledger) -> None:
     tuned_is_a = blocks.index(exchange.tuned.text) < blocks.index("I am a language model")
     press(slack, "a")
 
-    (preference,) = pairs.picks.preferences()
-    assert preference.chosen == ("tuned" if tuned_is_a else "base")
+    assert pairs.picks.preferences() == ((exchange.exchange_id, "tuned" if tuned_is_a else "base"),)
 
 
 def test_customers_guests_and_who_has_lost_the_role_pick_nothing(
@@ -131,14 +129,14 @@ def test_customers_guests_and_who_has_lost_the_role_pick_nothing(
     slack.wait_for(lambda: any("could not check" in n["text"] for n in slack.ephemerals("U0ASHA")))
 
 
-def test_an_old_card_changes_nothing(slack: Any, pairs: Ledger) -> None:
+def test_a_card_whose_question_was_erased_gives_way_to_the_next(slack: Any, pairs: Ledger) -> None:
     view = opened(slack)
     session = session_from(view["private_metadata"])
     assert session is not None
     pairs.exchanges.erase(session.queue[0])
 
     view = press(slack, "a")
-    assert "out of date" in str(view["blocks"]) and pairs.picks.win_rate().n == 0
+    assert "2 of 10" in str(view["blocks"]) and pairs.picks.win_rate().n == 0
 
 
 def test_a_better_answer_is_written_on_top_of_the_card(slack: Any, pairs: Ledger) -> None:
@@ -165,7 +163,7 @@ def test_what_is_not_worth_comparing_is_not_shown(pairs: Ledger, slack: Any) -> 
     seen = pair(pairs, 52)
     for reviewer in ("U1", "U2"):
         pairs.picks.add(seen, reviewer=reviewer, role="agent", first="tuned", verdict="tuned")
-    assert pairs.picks.open_for("U0ASHA", max_age_s=3600) == ()
+    assert pairs.picks.candidates("U0ASHA", max_age_s=3600) == ()
 
 
 def test_only_the_first_pick_of_a_reviewer_counts_and_only_agents_do(pairs: Ledger) -> None:
@@ -178,8 +176,8 @@ def test_only_the_first_pick_of_a_reviewer_counts_and_only_agents_do(pairs: Ledg
     assert pairs.picks.win_rate(ADAPTER).n == 1 and pairs.picks.win_rate("c" * 64).n == 0
 
 
-def one(n: int, question: str = "", tuned: str = "a b c", base: str = "x y z", disliked: bool = False) -> Pair:
-    return Pair(exchange_id=n, question=question or f"question {n}", tuned=tuned, base=base, disliked=disliked)
+def one(n: int, question: str = "", tuned: str = "a b c", base: str = "x y z", disliked: bool = False) -> Candidate:
+    return Candidate(exchange_id=n, question=question or f"question {n}", tuned=tuned, base=base, disliked=disliked)
 
 
 def test_disagreement_frequency_and_dislike_come_first() -> None:
@@ -188,16 +186,8 @@ def test_disagreement_frequency_and_dislike_come_first() -> None:
     disliked = one(5, question="where is the invoice page now", disliked=True)
     alone = one(6, question="something quite different again")
 
-    order = [p.exchange_id for p in ranked([near, alone, disliked, *often])]
-    assert order == [2, 3, 4, 5, 6, 1]
-
-
-def test_a_thousand_pairs_are_ranked_while_a_modal_waits() -> None:
-
-    many = [one(n, question=f"how do I change thing {n % 70} in my account") for n in range(1000)]
-    began = time.monotonic()
-    assert len(ranked(many)) == 1000
-    assert time.monotonic() - began < 5  # seconds, on a machine that does other things too
+    asked = [near, alone, disliked, *often]
+    assert ranked(asked, [c.question for c in asked]) == (4, 3, 2, 5, 6, 1)
 
 
 @given(st.text(max_size=60), st.text(max_size=60))

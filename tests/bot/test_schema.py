@@ -51,6 +51,7 @@ def journal(process: Live, model_process: ModelServer, tmp_path_factory: pytest.
     ask_directly(slack, model_process)
     look_at_homes(slack)
     train(process, tmp_path_factory.mktemp("report"))
+    review(process)
     forget(slack)
     slack.wait_for(process.quiet, timeout=15)
     return list(slack.journal)
@@ -122,6 +123,23 @@ def look_at_homes(slack: Any) -> None:
     for user in ("U0MIA", "U0ASHA", "U0INES"):
         slack.open_home(user)
         slack.wait_for(lambda user=user: slack.home(user), timeout=5)
+
+
+def review(process: Live) -> None:
+    """The review queue: a card, and the end of a session."""
+    slack, ledger = process.slack, process.ledger
+    slack.wait_for(process.quiet, timeout=15)
+    champion = ledger.promotions.champion()
+    with ledger.connections.write() as db:
+        db.execute(
+            "UPDATE answers SET adapter_digest=?, text='Wren.' WHERE role='tuned' AND status='ok'",
+            (champion.adapter_digest,),
+        )
+    slack.command("U0TOM", "/review", "", SUPPORT)
+    while "evenkeel_pick_both" in str((view := shown(slack, "U0TOM", "evenkeel_"))["blocks"]):
+        slack.click_in_view("U0TOM", view["id"], "evenkeel_pick_both")
+        slack.wait_for(lambda view=view: slack.view("U0TOM")["hash"] != view["hash"], timeout=5)
+    shown(slack, "U0TOM", "Thank you")
 
 
 def forget(slack: Any) -> None:
