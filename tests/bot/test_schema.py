@@ -130,6 +130,7 @@ def review(process: Live) -> None:
     slack, ledger = process.slack, process.ledger
     slack.wait_for(process.quiet, timeout=15)
     champion = ledger.promotions.champion()
+    assert champion is not None
     with ledger.connections.write() as db:
         db.execute(
             "UPDATE answers SET adapter_digest=?, text='Wren.' WHERE role='tuned' AND status='ok'",
