@@ -100,11 +100,14 @@ class Load:
         return self.random.choice(people)
 
     def trouble(self) -> None:
+        """One thing goes wrong, if the last trouble of its kind is over: a dead bot must not pile them up."""
+        workspace = self.stage.slack._workspace
         if self.random.random() < 0.25:
-            self.stage.slack.drop_acks(1)
+            self.stage.slack.drop_acks(int(not workspace.sockets.deaf))
             return
         method, kind = self.random.choice(TROUBLES)
-        self.stage.slack.fault(method, kind, retry_after=0.5)  # type: ignore[arg-type]
+        if not workspace.web_api.faults._coming.get(method):
+            self.stage.slack.fault(method, kind, retry_after=0.5)  # type: ignore[arg-type]
 
 
 def random_kills(stage: Stage, *, kills: int, seed: int, pause_s: float = 0.06, say: Callable[[str], None]) -> Outcome:
