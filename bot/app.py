@@ -17,7 +17,7 @@ from slack_sdk import WebClient
 from bot.approval import Approval
 from bot.asking import Asking
 from bot.commands import Commands
-from bot.corrections import CORRECTION_VIEW, Corrections
+from bot.corrections import Corrections
 from bot.delivery import Delivery
 from bot.digest import Digest
 from bot.home import home
@@ -28,7 +28,8 @@ from bot.once import Once
 from bot.people import BACK_ACTION, RESOLVE_ACTION, TAKE_ACTION, People
 from bot.privacy import Privacy
 from bot.queue_notes import QueueNotes
-from bot.reactions import CORRECT_ACTION, Reactions
+from bot.reactions import Reactions
+from bot.reasons import Reasons
 from bot.reconcile import Reconcile
 from bot.replies import private
 from bot.retrain_form import RetrainForm
@@ -37,6 +38,7 @@ from bot.roles import Roles
 from bot.run_watch import RunWatch
 from bot.shadow import Shadow
 from bot.slack import Me, PacedClient
+from bot.teaching import Teaching
 from bot.trial import Trial
 from bot.workers import Workers
 from storage.ledger import Ledger
@@ -78,7 +80,9 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
     delivery = Delivery(client=client, ledger=ledger, me=me)
     workers = Workers()
     asking = Asking(settings=settings, ledger=ledger, me=me, models=models, delivery=delivery, wake=workers.wake)
-    reactions = Reactions(settings=settings, ledger=ledger, client=client, roles=roles)
+    reasons = Reasons(ledger=ledger, client=client, roles=roles)
+    reactions = Reactions(settings=settings, ledger=ledger, roles=roles, reasons=reasons)
+    corrections = Corrections(settings=settings, ledger=ledger, client=client, roles=roles)
     shadow = Shadow(ledger=ledger, models=models, deadline_s=settings.answer_deadline_s)
     once = Once(ledger=ledger, client=client)
     watch = RunWatch(settings=settings, ledger=ledger, client=client, once=once)
@@ -105,6 +109,9 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
     approval.listen(bolt)
     Privacy(settings=settings, ledger=ledger, client=client, intake=intake).listen(bolt)
     Review(settings=settings, ledger=ledger, client=client, roles=roles).listen(bolt)
+    reasons.listen(bolt)
+    corrections.listen(bolt)
+    Teaching(ledger=ledger, client=client, me=me, corrections=corrections).listen(bolt)
     return Bot(
         bolt=bolt,
         intake=intake,
@@ -135,7 +142,6 @@ def build_app(settings: Settings, ledger: Ledger, client: WebClient, *, roles: R
     commands.listen(app, client)
     RetrainForm(commands=commands, client=client).listen(app)
     ModelView(commands=commands, client=client).listen(app)
-    add_corrections(app, Corrections(settings=settings, ledger=ledger, client=client, roles=roles))
 
     @app.event("app_home_opened")
     def on_home(event: dict[str, Any]) -> None:
@@ -155,24 +161,6 @@ def build_app(settings: Settings, ledger: Ledger, client: WebClient, *, roles: R
         return None
 
     return app
-
-
-def add_corrections(app: App, corrections: Corrections) -> None:
-    """The button under an agent's 👎 and the form behind it."""
-
-    @app.action(CORRECT_ACTION)
-    def on_correct(ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
-        ack()
-        corrections.start(body, action.get("value") or "")
-
-    @app.view(CORRECTION_VIEW)
-    def on_written(ack: Ack, body: dict[str, Any]) -> None:
-        if errors := corrections.refusal(body):
-            ack(response_action="errors", errors=errors)
-            return
-        corrections.keep(body)  # before the ack: what could not be kept must not look kept
-        ack()
-        corrections.thank(body)
 
 
 def add_people(app: App, people: People, client: WebClient) -> None:

@@ -1,25 +1,36 @@
 """The form in which an agent writes the answer that the bot should have given.
 
-Promise: only agents and admins write lessons, checked at the click and again when the form is sent.
+Promise: only agents and admins write lessons, checked at the click and again when the form is sent; what somebody wrote
+they can write again (the newest counts) or take back.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+from slack_bolt import Ack, App, Respond
 from slack_sdk import WebClient
 
+from bot.answer_view import actions, button, section
 from bot.commands import number
+from bot.modals import PATIENCE_S, View, modal, plain
+from bot.reasons import CORRECT_ACTION
 from bot.replies import private
 from bot.roles import Roles
 from bot.safe_text import escape, printable
+from bot.slack import SLACK_ERRORS, persist, trouble_of
 from storage.ledger import Ledger
-from storage.records import Exchange
+from storage.records import Exchange, Role
 from storage.settings import Settings
 
+log = structlog.get_logger()
 CORRECTION_VIEW = "evenkeel_correction"
+START_ACTION = "evenkeel_start_from_"  # and tuned or base
+TAKE_BACK_ACTION = "evenkeel_take_back"
 FIELD = "answer"
 LONGEST = 3_000  # Slack's own limit of an input's value
 NOT_YOU = "Only support agents can write better answers. If you should be one, ask an admin to add you to AGENTS."
+GONE = "That answer is no longer known here, so it cannot be corrected."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,78 +40,151 @@ class Corrections:
     client: WebClient
     roles: Roles
 
-    def start(self, body: dict[str, Any], value: str) -> None:
+    def listen(self, app: App) -> None:
+        app.action(CORRECT_ACTION)(self._on_correct)
+        app.view(CORRECTION_VIEW)(self._on_written)
+        app.action(TAKE_BACK_ACTION)(self._on_take_back)
+        for role in ("tuned", "base"):
+            app.action(f"{START_ACTION}{role}")(self._on_start_from)
+
+    def _on_correct(self, ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
+        ack()
+        self.start(body["user"]["id"], (body.get("container") or {}).get("channel_id", ""), action, body["trigger_id"])
+
+    def start(self, user: str, channel: str, action: dict[str, Any], trigger_id: str) -> None:
         """A click on “Write a better answer”."""
-        user, channel = body["user"]["id"], (body.get("container") or {}).get("channel_id", "")
-        if not self._may(user):
+        if not self.may(user):
             private(self.client, channel, user, NOT_YOU)
             return
-        exchange = self.ledger.exchanges.get(number(value) or 0)
+        exchange = self.ledger.exchanges.get(number(action.get("value") or "") or 0)
         if exchange is None or exchange.tuned is None:
-            private(self.client, channel, user, "That answer is no longer known here, so it cannot be corrected.")
+            private(self.client, channel, user, GONE)
             return
-        self.client.views_open(trigger_id=body["trigger_id"], view=form(exchange, channel))
+        self.client.views_open(trigger_id=trigger_id, view=form(exchange, channel))
+
+    def _on_start_from(self, ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
+        """Put the other model's answer into the field."""
+        ack()
+        view = body["view"]
+        exchange_id, _, channel = view["private_metadata"].partition(" ")
+        exchange = self.ledger.exchanges.get(number(exchange_id) or 0)
+        if exchange is None or not self.may(body["user"]["id"]):
+            return
+        role: Role = "base" if action["action_id"].endswith("base") else "tuned"
+        fresh = form(exchange, channel, start_from=role)
+        try:
+            persist(lambda: self.client.views_update(view_id=view["id"], view=fresh), for_s=PATIENCE_S)
+        except SLACK_ERRORS as error:
+            log.info("start_from_failed", code=trouble_of(error).code)
+
+    def _on_written(self, ack: Ack, body: dict[str, Any]) -> None:
+        if errors := self.refusal(body):
+            ack(response_action="errors", errors=errors)
+            return
+        correction_id = self.keep(body)  # before the ack: what could not be kept must not look kept
+        ack()
+        self.thank(body["user"]["id"], body["view"]["private_metadata"].partition(" ")[2], "correction", correction_id)
 
     def refusal(self, body: dict[str, Any]) -> dict[str, str]:
         """What is wrong with a sent form, by field; empty when it can be kept."""
-        if not self._may(body["user"]["id"]):
-            return {FIELD: NOT_YOU}
-        return {} if written(body) else {FIELD: "Please write the answer that the customer should have got."}
+        block, text = written(body["view"])
+        exchange_id = body["view"]["private_metadata"].partition(" ")[0]
+        if not self.may(body["user"]["id"]):
+            return {block: NOT_YOU}
+        if self.ledger.exchanges.get(number(exchange_id) or 0) is None:
+            return {block: GONE}
+        return {} if text else {block: "Please write the answer that the customer should have got."}
 
-    def keep(self, body: dict[str, Any]) -> None:
+    def keep(self, body: dict[str, Any]) -> int:
         """Store the correction; call only when `refusal` is empty."""
-        exchange_id, _, channel = body["view"]["private_metadata"].partition(" ")
-        user = body["user"]["id"]
-        self.ledger.lessons.correct(int(exchange_id), author=user, role=self.roles.role_of(user), text=written(body))
-        self.ledger.audit(user, "correct", {"exchange_id": int(exchange_id)})
+        exchange_id, user = int(body["view"]["private_metadata"].partition(" ")[0]), body["user"]["id"]
+        block, text = written(body["view"])
+        correction_id = self.ledger.lessons.correct(
+            exchange_id,
+            author=user,
+            role=self.roles.role_of(user),
+            text=text,
+            started_from="base" if block.endswith("base") else "tuned",
+        )
+        self.ledger.audit(user, "correct", {"exchange_id": exchange_id})
+        return correction_id
 
-    def thank(self, body: dict[str, Any]) -> None:
-        channel = body["view"]["private_metadata"].partition(" ")[2]
+    def thank(self, user: str, channel: str, kind: str, number: int) -> None:
+        """A private word with a way back."""
         will = (
             "The next training run can learn from it."
             if self.settings.learn_from_slack
             else "It becomes a lesson once an operator turns LEARN_FROM_SLACK on."
         )
-        private(self.client, channel, body["user"]["id"], f"Thank you, your answer is kept. {will}")
+        text = f"Thank you, your answer is kept. {will}"
+        back = actions(button("Take back", TAKE_BACK_ACTION, f"{kind}:{number}"))
+        private(self.client, channel, user, text, blocks=[section(text), back])
 
-    def _may(self, user: str) -> bool:
+    def _on_take_back(self, ack: Ack, body: dict[str, Any], action: dict[str, Any], respond: Respond) -> None:
+        """In the thank-you note, and in the App Home, which shows the outcome when it is looked at again."""
+        ack()
+        said = self.take_back(body["user"]["id"], action.get("value") or "")
+        if body["container"].get("type") == "view":
+            return
+        try:
+            respond(text=said, replace_original=True)
+        except SLACK_ERRORS as error:
+            log.info("take_back_not_said", code=trouble_of(error).code)
+
+    def take_back(self, user: str, value: str) -> str:
+        kind, _, which = value.partition(":")
+        if not self.ledger.taught.take_back(kind, number(which) or 0, by=user):
+            return "There is nothing of yours to take back here; it may be gone already."
+        self.ledger.audit(user, "take_back", {"kind": kind, "number": which})
+        return "Taken back: no further training run will see it."
+
+    def may(self, user: str) -> bool:
         return self.roles.role_of(user) in ("agent", "admin")
 
 
-def written(body: dict[str, Any]) -> str:
-    """The text in the form, cleaned; empty when there is none."""
-    for block in body["view"]["state"]["values"].values():
+def written(view: dict[str, Any]) -> tuple[str, str]:
+    """(block_id of the field, its text, cleaned)."""
+    for block_id, block in view["state"]["values"].items():
         value = (block.get(FIELD) or {}).get("value")
         if isinstance(value, str):
-            return printable(value).strip()
-    return ""
+            return block_id, printable(value).strip()
+    return next((b["block_id"] for b in view["blocks"] if b["type"] == "input"), FIELD), ""
 
 
-def form(exchange: Exchange, channel: str) -> dict[str, Any]:
-    """The modal, prefilled with what the bot said."""
-    answer = exchange.tuned.text if exchange.tuned else ""
-    prefilled = {"initial_value": answer[:LONGEST]} if answer else {}
+def form(exchange: Exchange, channel: str, *, start_from: Role = "tuned") -> View:
+    """The modal, prefilled with what one of the models said. The block's id changes with it, or Slack keeps what was typed."""
+    tuned, base = exchange.tuned, exchange.base
+    chosen = tuned if start_from == "tuned" else base
+    answer = chosen.text[:LONGEST] if chosen else ""
+    both = base is not None and base.status == "ok" and tuned is not None and tuned.text.strip() != base.text.strip()
     question = escape(exchange.question.text)[:500]
+    starts = [
+        button("From the bot's answer", f"{START_ACTION}tuned", "tuned"),
+        button("From the base model's answer", f"{START_ACTION}base", "base"),
+    ]
+    return modal(
+        "A better answer",
+        section(f"*Question*\n{question}"),
+        *([actions(*starts)] if both else []),
+        field(f"{FIELD}_{start_from}", "What the answer should have been", answer),
+        close="Cancel",
+        callback_id=CORRECTION_VIEW,
+        private_metadata=f"{exchange.exchange_id} {channel}",
+        submit=plain("Save"),
+    )
+
+
+def field(block_id: str, label: str, text: str) -> dict[str, Any]:
+    """A text field of several lines with this text in it."""
     return {
-        "type": "modal",
-        "callback_id": CORRECTION_VIEW,
-        "private_metadata": f"{exchange.exchange_id} {channel}",
-        "title": {"type": "plain_text", "text": "A better answer"},
-        "submit": {"type": "plain_text", "text": "Save"},
-        "close": {"type": "plain_text", "text": "Cancel"},
-        "blocks": [
-            {"type": "section", "text": {"type": "mrkdwn", "text": f"*Question*\n{question}", "verbatim": True}},
-            {
-                "type": "input",
-                "block_id": FIELD,
-                "label": {"type": "plain_text", "text": "What the answer should have been"},
-                "element": {
-                    "type": "plain_text_input",
-                    "action_id": FIELD,
-                    "multiline": True,
-                    "max_length": LONGEST,
-                    **prefilled,
-                },
-            },
-        ],
+        "type": "input",
+        "block_id": block_id,
+        "label": plain(label),
+        "element": {
+            "type": "plain_text_input",
+            "action_id": FIELD,
+            "multiline": True,
+            "max_length": LONGEST,
+            **({"initial_value": text} if text else {}),
+        },
     }

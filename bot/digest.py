@@ -11,10 +11,11 @@ from bot.answer_view import Part, context, section
 from bot.once import Once
 from bot.report_card import who
 from bot.safe_text import escape
-from bot.shares import share, wilson
+from bot.shares import share
 from storage.ledger import Ledger
 from storage.overview import Period, Votes, period
 from storage.settings import Settings
+from storage.shares import wilson
 
 WEEK, READY = timedelta(days=7), timedelta(hours=8)  # Mondays at 08:00 UTC
 FEWEST, FEWEST_OF_A_LANGUAGE, WORST = 10, 5, 3  # votes to compare weeks by; votes to name a language

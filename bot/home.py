@@ -7,8 +7,12 @@ from typing import Any
 
 from bot.answer_view import actions, button, context, section
 from bot.commands import name_of
+from bot.corrections import TAKE_BACK_ACTION
 from bot.privacy import FORGET_ACTION, PERSON_HOME_ACTION
+from bot.reasons import REASONS
 from bot.report_card import who
+from bot.review import MAX_AGE_S
+from bot.review_view import REVIEW_ACTION, rate_text
 from bot.safe_text import escape, printable
 from bot.shares import share
 from storage.crontab import cron
@@ -57,11 +61,42 @@ def _examples() -> Blocks:
 
 def _agent(ledger: Ledger, settings: Settings, user: str) -> Blocks:
     return [
+        *_review(ledger, user),
         section(_impact(ledger, user)),
+        *_written(ledger, user),
         section(_opinion(ledger)),
         section(_lessons(ledger, settings)),
         section(_disliked(ledger)),
     ]
+
+
+def _review(ledger: Ledger, user: str) -> Blocks:
+    """How many pairs wait for this person, and the way there."""
+    waiting = len(ledger.picks.candidates(user, max_age_s=MAX_AGE_S))
+    if not waiting:
+        return [
+            section(
+                "*Review queue*\nNothing waits for you: a pair needs an answer of a trained version and the base's."
+            )
+        ]
+    many = "one pair of answers waits" if waiting == 1 else f"{waiting} pairs of answers wait"
+    return [section(f"*Review queue*\n{many} for you, ten at a time, about four minutes."), actions(_review_button())]
+
+
+def _review_button() -> dict[str, Any]:
+    return button("Review ten", REVIEW_ACTION, "home", style="primary")
+
+
+def _written(ledger: Ledger, user: str) -> Blocks:
+    """What this person wrote last, each with a way back."""
+    blocks: Blocks = []
+    for one in ledger.taught.of_author(user):
+        state = " · taken back" if one.removed else ""
+        what = "correction" if one.kind == "correction" else "taught"
+        line = section(f"• {escape(printable(one.question).replace(chr(10), ' ')[:80])} _({what}{state})_")
+        back = {"accessory": button("Take back", TAKE_BACK_ACTION, f"{one.kind}:{one.number}")}
+        blocks.append(line if one.removed else {**line, **back})
+    return [section("*Your lessons*"), *blocks] if blocks else []
 
 
 def _impact(ledger: Ledger, user: str) -> str:
@@ -94,7 +129,8 @@ def _disliked(ledger: Ledger) -> str:
         + (f", {one.up} 👍: opinions differ" if one.up else "")
         for one in disliked(ledger.connections, limit=5)
     ]
-    return "*Disliked lately*\n" + ("\n".join(lines) or "Nothing: no 👎 stands.")
+    why = ", ".join(f"{REASONS[reason].lower()} {count}" for reason, count in ledger.taught.reasons().items())
+    return "*Disliked lately*\n" + ("\n".join(lines) or "Nothing: no 👎 stands.") + (f"\n_Why: {why}_" if why else "")
 
 
 # For admins
@@ -149,7 +185,9 @@ def _champion(ledger: Ledger) -> str:
         champion.confirmed, "refused by the engine"
     )
     since = f"{champion.at:%Y-%m-%d %H:%M} UTC"
-    return f"*Champion*\n{name_of(champion)} answers since {since}, by {who(champion.actor)} ({state})."
+    rate = rate_text(ledger.picks.win_rate(champion.adapter_digest)) if champion.adapter_digest else ""
+    picked = f"\nPicked blind against the base: {rate}" if rate else ""
+    return f"*Champion*\n{name_of(champion)} answers since {since}, by {who(champion.actor)} ({state}).{picked}"
 
 
 def _opinion(ledger: Ledger) -> str:

@@ -1,7 +1,7 @@
 """From an emoji or a button to a rating event, with the role that the rater had at the time.
 
 Promise: every add and removal on our messages is kept, also before the answer's row exists; who counts is decided
-by those who read the ratings. An agent who says 👎 is asked for a better answer.
+by those who read the ratings. Who says 👎 is asked why (bot/reasons.py).
 """
 
 import re
@@ -9,18 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from slack_sdk import WebClient
 
-from bot.answer_view import section
+from bot.reasons import Reasons
 from bot.roles import Roles
-from bot.slack import SLACK_ERRORS, trouble_of
 from storage.errors import LostLease
 from storage.ledger import Ledger
-from storage.records import Exchange, InboxItem, RaterRole, RatingEvent
+from storage.records import InboxItem, RaterRole, RatingEvent
 from storage.settings import Settings
 
 log = structlog.get_logger()
-CORRECT_ACTION = "evenkeel_correct"
 SAME_EMOJI = {"thumbsup": "+1", "thumbsdown": "-1"}
 LEASE_S = 60.0
 MAX_ATTEMPTS = 5
@@ -80,8 +77,8 @@ class Reactions:
 
     settings: Settings
     ledger: Ledger
-    client: WebClient
     roles: Roles
+    reasons: Reasons
 
     def step(self) -> bool:
         """Store the oldest open rating; False when there is none."""
@@ -112,27 +109,7 @@ class Reactions:
         log.info(
             "rated", sign=verdict.sign, action=verdict.action, role=role, exchange_id=exchange and exchange.exchange_id
         )
-        if new and verdict.sign < 0 and verdict.action == "add" and role in ("agent", "admin"):
-            self.offer_correction(exchange, verdict)
-
-    def offer_correction(self, exchange: Exchange | None, verdict: RatingEvent) -> None:
-        """A private note with a button. It is a courtesy: when it fails, the rating stands."""
-        if exchange is None or exchange.tuned is None or exchange.tuned.status != "ok":
-            return
-        text = "Thank you. What should the answer have been?"
-        button = {
-            "type": "button",
-            "action_id": CORRECT_ACTION,
-            "value": str(exchange.exchange_id),
-            "text": {"type": "plain_text", "text": "Write a better answer"},
-        }
-        try:
-            self.client.chat_postEphemeral(
-                channel=verdict.channel,
-                user=verdict.user,
-                thread_ts=exchange.question.thread_ts,
-                text=text,
-                blocks=[section(text), {"type": "actions", "elements": [button]}],
-            )
-        except SLACK_ERRORS as error:
-            log.warning("correction_not_offered", code=trouble_of(error).code)
+        shown = exchange is not None and exchange.tuned is not None and exchange.tuned.status == "ok"
+        if new and shown and verdict.sign < 0 and verdict.action == "add":
+            assert exchange is not None
+            self.reasons.ask(exchange, verdict, role)

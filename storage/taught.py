@@ -49,16 +49,18 @@ class Taught:
             ).lastrowid
         return int(made or 0)
 
-    def take_back(self, kind: str, number: int, *, by: str, any_author: bool) -> bool:
-        """Remove a taught reply or a correction of this person (of anybody, for an admin); False if there is none."""
-        table, key, owner = ("taught", "taught_id", "teacher") if kind == "taught" else _CORRECTIONS
+    def take_back(self, kind: str, number: int, *, by: str) -> bool:
+        """Remove what this person wrote: a taught reply, or all their corrections of one answer. False if there is none."""
+        now = to_text(self._clock())
         with self._connections.write() as db:
-            return bool(
-                db.execute(
-                    f"UPDATE {table} SET removed_at=? WHERE {key}=? AND removed_at IS NULL AND (? OR {owner}=?)",
-                    (to_text(self._clock()), number, any_author, by),
-                ).rowcount
-            )
+            if kind == "taught":
+                sql = "UPDATE taught SET removed_at=? WHERE taught_id=? AND teacher=? AND removed_at IS NULL"
+            else:
+                sql = (
+                    "UPDATE corrections SET removed_at=? WHERE exchange_id = (SELECT exchange_id FROM corrections WHERE"
+                    " correction_id=?) AND author=? AND removed_at IS NULL"
+                )
+            return bool(db.execute(sql, (now, number, by)).rowcount)
 
     def lessons(self, system_prompt: str) -> tuple[Lesson, ...]:
         """Every taught reply that stands, as training sees it."""
@@ -89,16 +91,13 @@ class Taught:
                 (exchange_id, user, role, reason, to_text(self._clock())),
             )
 
-    def reasons(self) -> dict[str, int]:
+    def reasons(self) -> dict[Reason, int]:
         """How often each reason stands: only of people whose 👎 stands, too."""
         rows = self._connections.db.execute(
             "SELECT s.reason, count(*) FROM reasons s WHERE EXISTS (SELECT 1 FROM ratings r WHERE r.exchange_id ="
             " s.exchange_id AND r.user = s.user AND r.sign < 0) GROUP BY s.reason ORDER BY count(*) DESC, s.reason"
         ).fetchall()
         return dict(rows)
-
-
-_CORRECTIONS = ("corrections", "correction_id", "author")
 
 
 def _lesson(row: dict[str, Any], system_prompt: str) -> Lesson:

@@ -43,15 +43,6 @@ def standing(ledger: Ledger, ts: str) -> list[tuple[str, str, int]]:
     return sorted((r.user, r.role, r.sign) for r in ledger.ratings.of(found.exchange_id)) if found else []
 
 
-def offer(slack: Any, user: str) -> dict[str, Any]:
-    """Gives an answer, lets an agent dislike it, returns the private note that follows."""
-    _, ts = asked(slack)
-    before = len(slack.ephemerals(user))
-    slack.react(user, SUPPORT, ts, "-1")
-    slack.wait_for(lambda: len(slack.ephemerals(user)) > before, timeout=5)
-    return dict(slack.ephemerals(user)[-1])
-
-
 def told(slack: Any, user: str, words: str) -> None:
     slack.wait_for(lambda: any(words in m["text"] for m in slack.ephemerals(user)), timeout=5)
 
@@ -91,40 +82,6 @@ def test_reactions_on_other_peoples_messages_are_not_kept(slack: Any, ledger: Le
 
     (stored,) = ledger.connections.db.execute("SELECT count(*) FROM rating_events WHERE ts=?", (question,)).fetchone()
     assert stored == 0
-
-
-def test_an_agents_thumb_down_leads_to_a_better_answer(
-    slack: Any, engine: ModelServer, ledger: Ledger, start: Start
-) -> None:
-    note = offer(slack, "U0ASHA")
-
-    slack.click("U0ASHA", SUPPORT, note["ts"], "evenkeel_correct")
-    slack.wait_for(lambda: slack.view("U0ASHA"), timeout=5)
-    view = slack.view("U0ASHA")
-    assert engine.text in str(view["blocks"]) and view["callback_id"] == "evenkeel_correction"
-    slack.submit("U0ASHA", view["id"], {"answer": {"answer": {"type": "plain_text_input", "value": "See id.example."}}})
-
-    told(slack, "U0ASHA", "your answer is kept")
-    assert ledger.lessons.corrections()[-1].answer == "See id.example."
-
-
-def test_an_empty_correction_is_sent_back(slack: Any, ledger: Ledger, start: Start) -> None:
-    note, kept = offer(slack, "U0TOM"), ledger.lessons.corrections()
-    slack.click("U0TOM", SUPPORT, note["ts"], "evenkeel_correct")
-    slack.wait_for(lambda: slack.view("U0TOM"), timeout=5)
-
-    empty = {"answer": {"answer": {"type": "plain_text_input", "value": " \u200b "}}}
-    reply = slack.submit("U0TOM", slack.view("U0TOM")["id"], empty)
-
-    assert "Please write" in str(reply) and ledger.lessons.corrections() == kept
-
-
-def test_a_customers_thumb_down_is_kept_and_asks_nothing(slack: Any, ledger: Ledger, start: Start) -> None:
-    _, ts = asked(slack)
-    slack.react("U0MIA", SUPPORT, ts, "-1")
-    slack.wait_for(lambda: standing(ledger, ts) == [("U0MIA", "customer", -1)], timeout=5)
-
-    assert not any("should the answer" in m["text"] for m in slack.ephemerals("U0MIA"))
 
 
 def test_a_role_that_cannot_be_looked_up_is_asked_again(slack: Any, ledger: Ledger, live: Live) -> None:
