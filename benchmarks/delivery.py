@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def measure(size: Size) -> list[Row]:
-    return [*kills(size), *acks(size), *speed(size), memory(size)]
+    return [*kills(size), *acks(size), *speed(size), memory(size), *sequences(size)]
 
 
 # Killed
@@ -273,6 +273,19 @@ def resident(pid: int) -> int:
     """KiB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+
+
+# Sequences
+
+
+def sequences(size: Size) -> list[Row]:
+    """Random sequences of reactions after which the ledger is not what Slack is."""
+    try:
+        from sequences import mismatched
+    except ModuleNotFoundError:
+        tell("sequences_mismatched is left out: there is no benchmarks/sequences.py")
+        return []
+    return [row("sequences_mismatched", mismatched(size.sequences), "sequences", size.sequences, at_most=0)]
 
 
 # Rows
