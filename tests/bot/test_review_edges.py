@@ -345,7 +345,7 @@ def reviewer(bot: Any, seen: Callable[[dict[str, Any]], None] | None = None) -> 
             seen(view)  # type: ignore[misc]
 
     parts = bot.reactions
-    client: Any = Screen() if seen else parts.client
+    client: Any = Screen() if seen else bot.asking.delivery.client
     return Review(settings=parts.settings, ledger=parts.ledger, client=client, roles=parts.roles)
 
 

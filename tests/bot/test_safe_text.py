@@ -63,6 +63,7 @@ hostile = st.lists(st.one_of(st.sampled_from(EVIL), st.text(max_size=12)), max_s
 @example("```\n<!channel>")
 @example("`<@U1>` **<!here>**")
 @example("[`](https://evil.example)`x`")
+@example("www.evil.example![](https://evil.example/x.png)")
 def test_nothing_in_model_text_can_act(text: str) -> None:
     shown = safe(text)
 

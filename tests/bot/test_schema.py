@@ -46,6 +46,7 @@ def journal(process: Live, model_process: ModelServer, tmp_path_factory: pytest.
     slack = process.slack
     ask(slack, model_process)
     rate_and_correct(slack)
+    teach(slack)
     call_a_person(slack)
     fail(slack, model_process, process)
     ask_directly(slack, model_process)
@@ -82,9 +83,22 @@ def rate_and_correct(slack: Any) -> None:
     note = slack.ephemerals("U0ASHA")[-1]["ts"]
     slack.click("U0ASHA", SUPPORT, note, "evenkeel_correct")
     view = shown(slack, "U0ASHA", "input")
+    slack.click_in_view("U0ASHA", view["id"], "evenkeel_start_from_base")
+    slack.wait_for(lambda: "SECRET BASE ANSWER" in str(slack.view("U0ASHA")), timeout=5)
+    view = shown(slack, "U0ASHA", "input")
     field = next(b for b in view["blocks"] if b["type"] == "input" and b["element"]["type"] == "plain_text_input")
     typed = {"type": "plain_text_input", "value": "Press F5."}
     slack.submit("U0ASHA", view["id"], {field["block_id"]: {field["element"]["action_id"]: typed}})
+
+
+def teach(slack: Any) -> None:
+    """A person's reply to a person, kept as a lesson; the thank-you has a way back."""
+    root = slack.say("U0JONAS", SUPPORT, "Where do I find my invoices?")
+    reply = slack.say("U0TOM", SUPPORT, "Open Billing.", thread_ts=root)
+    slack.shortcut("U0ASHA", SUPPORT, reply, "evenkeel_teach")
+    slack.wait_for(lambda: "evenkeel_taught" in str(slack.view("U0ASHA")), timeout=5)
+    slack.submit("U0ASHA", slack.view("U0ASHA")["id"], {})
+    slack.wait_for(lambda: "evenkeel_take_back" in str(slack.ephemerals("U0ASHA")), timeout=5)
 
 
 def call_a_person(slack: Any) -> None:
@@ -358,4 +372,4 @@ def test_the_scenario_shows_every_button_and_form_that_the_bot_listens_to(journa
         if e.get(name)
     }
 
-    assert named - shown_ids == set()
+    assert {name for name in named if not any(each.startswith(name) for each in shown_ids)} == set()

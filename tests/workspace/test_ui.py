@@ -63,6 +63,7 @@ def test_a_page_starts_with_everything_that_its_user_may_see(slack: Driver) -> N
     assert toms["messages"][SUPPORT][-1]["ts"] == ts and {c["command"] for c in toms["commands"]} == {
         "/retrain",
         "/model",
+        "/review",
     }
     assert ask(slack, "ui/api/boot?user=U0NOBODY")[0] == 404
 
