@@ -86,9 +86,8 @@ class Intake(Middleware):
         if not _is_ours_to_store(body):
             return next()
         try:
-            self.take_in(body, patience_s=self._patience_s())
+            self.take_in(body, urgent=True)
         except Busy:
-            self._locked_until = time.monotonic() + LOCK_MEMORY_S
             self.spool.keep(body)
         return BoltResponse(status=200, body="")
 
@@ -96,14 +95,20 @@ class Intake(Middleware):
         """How long an ack may wait for a lock: not at all while another one has just waited in vain."""
         return 0.0 if time.monotonic() < self._locked_until else LOCK_PATIENCE_S
 
-    def take_in(self, body: dict[str, Any], *, patience_s: float = LOCK_PATIENCE_S) -> None:
-        """Store the event if it matters. Raises Busy when the ledger stays locked for longer than that."""
+    def take_in(self, body: dict[str, Any], *, urgent: bool = False) -> None:
+        """Store the event if it matters. Raises Busy when the ledger stays locked; an urgent one waits for no lock that
+        another has just waited for in vain.
+        """
         try:
-            with self._turn, self._ledger.connections.patience(patience_s):
+            with self._turn, self._ledger.connections.patience(self._patience_s() if urgent else LOCK_PATIENCE_S):
                 self._store(body)
+        except Busy:
+            self._locked_until = time.monotonic() + LOCK_MEMORY_S
+            raise
         except sqlite3.OperationalError as error:
             if not is_locked(error):
                 raise
+            self._locked_until = time.monotonic() + LOCK_MEMORY_S
             raise Busy(str(error)) from None
 
     def _store(self, body: dict[str, Any]) -> None:

@@ -148,10 +148,19 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def create_private(path: Path) -> None:
+    """The file and its folder, for us alone, where they are missing.
+
+    An existing file is not touched: closing any handle of it would drop the locks that this process's other connections
+    hold. Source: sqlite.org/howtocorrupt.html, section 2.2.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        os.close(handle)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
+            raise LedgerError(
+                f"the ledger {path} cannot be opened for writing. Next: set DATA_DIR to a folder that you own."
+            ) from None
     except OSError as error:
         raise LedgerError(
             f"the ledger {path} cannot be opened for writing: {error.strerror}. Next: set DATA_DIR to a folder that you own."
