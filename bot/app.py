@@ -88,7 +88,7 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
     watch = RunWatch(settings=settings, ledger=ledger, client=client, once=once)
     trial = Trial(settings=settings, ledger=ledger, client=client, models=models)
     people = People(settings=settings, ledger=ledger, client=client, delivery=delivery, roles=roles)
-    intake = Intake(settings, ledger, me, workers.wake)
+    intake = Intake(settings, ledger, me, workers.wake, workers.acking)
     workers.add("questions", asking.step, count=settings.answer_workers)
     workers.add("ratings", reactions.step)
     workers.add("people", people.step)

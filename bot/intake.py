@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -68,7 +69,15 @@ class Known(Protocol):
 class Intake(Middleware):
     """Bolt's first middleware. Its return value is the ack, so the commit comes before it."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, me: Me, wake: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        me: Me,
+        wake: Callable[[str], None],
+        acking: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._acking = acking
         self._settings, self._ledger, self._me, self._wake = settings, ledger, me, wake
         self._locked_until = 0.0
         self._turn = threading.Lock()  # one after the other: a reply is sorted after the question that it follows
@@ -85,10 +94,11 @@ class Intake(Middleware):
             return BoltResponse(status=200, body="")
         if not _is_ours_to_store(body):
             return next()
-        try:
-            self.take_in(body, urgent=True)
-        except Busy:
-            self.spool.keep(body)
+        with self._acking():
+            try:
+                self.take_in(body, urgent=True)
+            except Busy:
+                self.spool.keep(body)
         return BoltResponse(status=200, body="")
 
     def _patience_s(self) -> float:
@@ -113,8 +123,8 @@ class Intake(Middleware):
 
     def _store(self, body: dict[str, Any]) -> None:
         arrival = sort(body, self._me, self)
-        if arrival is None:
-            return
+        if arrival is None or (arrival.kind == "question" and self.asked(arrival.channel, arrival.ts)):
+            return  # not for us, or the same message in another shape
         arrival = self._within_limits(arrival)
         new = self._ledger.inbox.accept(
             event_id=arrival.event_id,
@@ -143,7 +153,7 @@ class Intake(Middleware):
 
     def _within_limits(self, arrival: Arrival) -> Arrival:
         """The arrival, as `excess` if its person or its channel asked too much in the last minute."""
-        if arrival.kind != "question" or self.asked(arrival.channel, arrival.ts):
+        if arrival.kind != "question":
             return arrival
         user = arrival.payload["user"]
         by_user, in_channel = self._ledger.inbox.asked_lately(seconds=MINUTE_S, user=user, channel=arrival.channel)

@@ -5,7 +5,8 @@ A step returns whether there was something to do; then it is called again at onc
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -15,6 +16,7 @@ Step = Callable[[], bool | None]
 PAUSE_S = 0.25
 LONGEST_BACKOFF_S = 30.0
 DRAIN_S = 20.0
+LONGEST_ACK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,8 @@ class Workers:
         self._bells: dict[str, threading.Semaphore] = {}
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
+        self._acks, self._acks_lock, self._calm = 0, threading.Lock(), threading.Event()
+        self._calm.set()
 
     def add(self, name: str, step: Step, *, count: int = 1, pause_s: float = PAUSE_S) -> None:
         """`count` threads that repeat this step; one of them hears each wake of this name."""
@@ -51,6 +55,20 @@ class Workers:
     def wake(self, name: str) -> None:
         """Something was stored for these: one of them need not wait for the end of its pause."""
         self._bells[name].release()
+
+    @contextmanager
+    def acking(self) -> Iterator[None]:
+        """While somebody waits for an ack, no step begins, for up to half a second: acks are due, answers can wait."""
+        with self._acks_lock:
+            self._acks += 1
+            self._calm.clear()
+        try:
+            yield
+        finally:
+            with self._acks_lock:
+                self._acks -= 1
+                if not self._acks:
+                    self._calm.set()
 
     def alive(self) -> bool:
         return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
@@ -71,6 +89,7 @@ class Workers:
     def _run(self, task: _Task) -> None:
         failures = 0
         while not self._stopping.is_set():
+            self._calm.wait(LONGEST_ACK_S)
             try:
                 again = task.step()
                 failures = 0

@@ -66,6 +66,19 @@ def test_a_step_that_breaks_is_called_again() -> None:
     assert workers.stop()
 
 
+def test_no_step_begins_while_an_ack_is_due_but_none_waits_for_ever() -> None:
+    steps: list[float] = []
+    workers = Workers()
+    workers.add("works", lambda: steps.append(time.monotonic()), pause_s=0.01)
+    with workers.acking():
+        workers.start()
+        time.sleep(0.2)
+        assert not steps
+        time.sleep(0.5)
+        assert steps
+    workers.stop()
+
+
 def test_a_wake_ends_a_pause_at_once() -> None:
     seen: list[float] = []
     workers = Workers()
