@@ -50,6 +50,7 @@ def demo_environment(settings: Settings, *, port: int) -> dict[str, str]:
         "ADMINS": "S0ADMINS",
         "AGENTS": "S0AGENTS",
         "OPS_CHANNEL": "C0OPS",
+        "SUPPORT_GROUP": "S0AGENTS",
         "ENGINE_URL": f"http://127.0.0.1:{port + 1}/v1",
         "LEARN_FROM_SLACK": "true",
         "EPOCHS": "1",
