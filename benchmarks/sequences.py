@@ -1,245 +1,274 @@
-"""Random sequences of reactions and presses, and what Slack shows at their end: does the ledger add up to the same?
+"""Random histories of reactions and button presses, what Slack shows after them, and whether the ledger agrees.
 
-Promise: a sequence is drawn from its seed alone. The oracle is a set and a dict that change with every act, in the order
-in which people act; what arrives is repeated, reordered and partly earlier than the answer's row. What a name means to
-Slack stands here as a table, so that no code of the bot's is asked what is right.
+    python benchmarks/sequences.py [COUNT] [SEED]
+
+`Slack` plays the workspace and keeps the truth in its own words; it shares no code with the bot. The bot's side is the real
+one: the intake's sorting, the inbox, the events of a payload, the log of ratings and its fold. What is heard comes late,
+twice, in any order and before the answer's row is known, and whoever works on it may be killed between any two writes.
+The same seed gives the same histories.
 """
 
 import random
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from tempfile import TemporaryDirectory
+from typing import Any
 
-import structlog
-from slack_sdk import WebClient
-
-import evenkeel
-from bot.intake import FEEDBACK_ACTION, Intake
-from bot.reactions import Reactions
-from bot.reasons import Reasons
-from bot.roles import Roles
+from bot.intake import FEEDBACK_ACTION, sort
+from bot.reactions import events_of
 from bot.slack import Me
 from storage.ledger import Ledger
 from storage.records import Question, RaterRole
 from storage.settings import Settings, load_settings
 
-ME = Me(team="T0DEMO", user="U0EVENKEEL", bot_id="B0EVENKEEL")
-CHANNEL = "C0SUPPORT"
-ROLES: dict[str, RaterRole] = {"U0MIA": "customer", "U0JONAS": "customer", "U0ASHA": "agent", "U0TOM": "agent"}
-# What Slack's clients may send → which reaction it is, whether it is a verdict under the default settings.
-EMOJI = {
-    "+1": ("+1", 1), "thumbsup": ("+1", 1), "-1": ("-1", -1), "thumbsdown": ("-1", -1),
-    "+1::skin-tone-3": ("+1::skin-tone-3", 1), "thumbsup::skin-tone-3": ("+1::skin-tone-3", 1),
-    "-1::skin-tone-6": ("-1::skin-tone-6", -1), "thumbsdown::skin-tone-6": ("-1::skin-tone-6", -1),
-    "heart": ("heart", 1), "white_check_mark": ("white_check_mark", 1), "x": ("x", -1), "tada": ("tada", 0),
-    "acme-ship-it": ("acme-ship-it", 0), "wave::skin-tone-2": ("wave::skin-tone-2", 0),
+TEAM, CHANNEL = "T0DEMO", "C0SUPPORT"
+ME = Me(team=TEAM, user="U0EVENKEEL", bot_id="B0EVENKEEL")
+PEOPLE: dict[str, RaterRole] = {"U0MIA": "customer", "U0ASHA": "agent", "U0TOM": "agent", "U0INES": "admin"}
+SPELLINGS = {"+1": ("+1", "thumbsup"), "-1": ("-1", "thumbsdown")}  # Slack's two names of one emoji
+MEANING = {  # what MAP makes of what people react with; Slack counts every skin tone as an emoji of its own
+    ("+1", ""): 1, ("+1", "::skin-tone-2"): 1, ("+1", "::skin-tone-6"): 1, ("heart", ""): 1, ("party_parrot", ""): 1,
+    ("-1", ""): -1, ("-1", "::skin-tone-3"): -1, ("x", ""): -1, ("sad-parrot", ""): -1,
+    ("eyes", ""): 0, ("+1-evil", ""): 0, ("handshake", "::skin-tone-2::skin-tone-4"): 0,
 }  # fmt: skip
-OPPOSITE = {"+1": "-1", "-1": "+1", "+1::skin-tone-3": "-1::skin-tone-6", "-1::skin-tone-6": "+1::skin-tone-3"}
-SIGNS = dict(EMOJI.values())
-PRESSES = {"up": ("feedback:up", 1), "down": ("feedback:down", -1)}
-A_LEDGER = 250  # sequences of one ledger: more would make the inbox long, which is not what is looked at
+MAP = {"emoji_up": "+1,heart,party_parrot", "emoji_down": "thumbsdown,x,sad-parrot"}
+LEASE_S = 60.0
 Body = dict[str, Any]
-Given = tuple[str, str]  # who, which reaction
+Emoji = tuple[str, str]  # (name, skin tones)
 
 
 @dataclass(slots=True, kw_only=True)
-class Sequence:
-    """What people did under one message, and in which order the app hears of it."""
+class Slack:
+    """One answer of the bot's in Slack: who reacted with what, who pressed which button, and the payloads of it all."""
 
-    name: str
-    ts: str
-    author: str
-    heard: list[Body] = field(default_factory=list)
-    row_at: int | None = None  # before which of `heard` the answer's row is written; None: it is no answer of ours
-    reactions: set[Given] = field(default_factory=set)
-    pressed: dict[str, str] = field(default_factory=dict)
+    number: int
+    parts: int  # a long answer has several messages
+    dice: random.Random
+    reactions: set[tuple[str, str, Emoji]] = field(default_factory=set)  # (message, user, emoji)
+    pressed: dict[tuple[str, str], str] = field(default_factory=dict)  # (message, user): the button pressed last
+    sent: list[Body] = field(default_factory=list)
+    micros: int = 0
 
     @property
-    def expected(self) -> tuple[set[Given], set[tuple[str, str, int]]]:
-        """The reactions and the verdicts that must stand in the ledger."""
-        if self.author != ME.user:
-            return set(), set()
-        given = {(user, name) for user, name in self.reactions if user != ME.user}
-        verdicts = {(user, name, SIGNS[name]) for user, name in given if SIGNS[name]}
-        return given, verdicts | {(user, *PRESSES[button]) for user, button in self.pressed.items()}
+    def thread_ts(self) -> str:
+        return f"{1_700_000_000 + 100 * self.number}.000001"
 
+    @property
+    def messages(self) -> list[str]:
+        return [f"{1_700_000_001 + 100 * self.number}.{part:06}" for part in range(self.parts)]
 
-# Drawing
+    def react(self, user: str, ts: str, emoji: Emoji) -> None:
+        """Slack refuses a second one (already_reacted): then nobody hears of it."""
+        if (ts, user, emoji) not in self.reactions:
+            self.reactions.add((ts, user, emoji))
+            self._reacted("reaction_added", user, ts, emoji, author=ME.user)
 
+    def unreact(self, user: str, ts: str, emoji: Emoji) -> None:
+        """Slack refuses what is not there (no_reaction)."""
+        if (ts, user, emoji) in self.reactions:
+            self.reactions.remove((ts, user, emoji))
+            self._reacted("reaction_removed", user, ts, emoji, author=ME.user)
 
-def draw(seed: int) -> Sequence:
-    """The sequence of this seed: 1 to 14 acts of up to five people, one of them the bot."""
-    dice = random.Random(seed)
-    drawn = Sequence(name=f"sequence {seed}", ts=f"{1_700_000_000 + seed}.000100",
-                     author=ME.user if dice.random() < 0.95 else "U0JONAS")  # fmt: skip
-    for _ in range(dice.randint(1, 14)):
-        act(drawn, dice)
-    deliver(drawn, dice)
-    return drawn
+    def toggle(self, user: str, ts: str, emoji: Emoji) -> None:
+        (self.unreact if (ts, user, emoji) in self.reactions else self.react)(user, ts, emoji)
 
+    def flip(self, user: str, ts: str) -> None:
+        """Somebody changes their mind: everything of theirs goes, its opposite comes."""
+        mine = sorted(emoji for at, who, emoji in self.reactions if (at, who) == (ts, user))
+        for emoji in mine:
+            self.unreact(user, ts, emoji)
+        liked = any(MEANING[emoji] > 0 for emoji in mine)
+        self.react(user, ts, ("-1", "") if liked else ("+1", ""))
 
-def act(drawn: Sequence, dice: random.Random) -> None:
-    """One person adds or takes back a reaction, changes a thumb to its opposite, or presses a feedback button."""
-    user, kind = dice.choice([*ROLES, ME.user]), dice.random()
-    if kind < 0.25 and user != ME.user and drawn.author == ME.user:
-        press(drawn, user, dice.choice(list(PRESSES)))
-        return
-    mine = sorted(name for who, name in drawn.reactions if who == user)
-    if kind < 0.45 and (thumbs := [name for name in mine if name in OPPOSITE]):
-        thumb = dice.choice(thumbs)
-        turn(drawn, user, thumb)
-        if (user, OPPOSITE[thumb]) not in drawn.reactions:
-            turn(drawn, user, OPPOSITE[thumb])
-        return
-    turn(drawn, user, dice.choice(mine) if mine and kind < 0.6 else dice.choice(list(EMOJI)))
+    def press(self, user: str, ts: str, button: str) -> None:
+        self.pressed[ts, user] = button
+        self.sent.append({
+            "type": "block_actions", "user": {"id": user},
+            "container": {"type": "message", "channel_id": CHANNEL, "message_ts": ts, "thread_ts": self.thread_ts},
+            "actions": [{"action_id": FEEDBACK_ACTION, "value": button, "action_ts": self._tick()}],
+        })  # fmt: skip
 
+    def react_elsewhere(self, user: str, emoji: Emoji) -> None:
+        """On the question, which is somebody else's message."""
+        self._reacted("reaction_added", user, self.thread_ts, emoji, author="U0JONAS")
 
-def turn(drawn: Sequence, user: str, spelled: str) -> None:
-    """Add the reaction if this person has not given it, else take it back."""
-    given = (user, EMOJI[spelled][0])
-    kind = "reaction_removed" if given in drawn.reactions else "reaction_added"
-    drawn.reactions ^= {given}
-    event = {"type": kind, "user": user, "reaction": spelled, "item_user": drawn.author, "event_ts": moment(drawn),
-             "item": {"type": "message", "channel": CHANNEL, "ts": drawn.ts}}  # fmt: skip
-    event_id = f"Ev{drawn.ts}-{len(drawn.heard)}"
-    drawn.heard.append({"type": "event_callback", "event_id": event_id, "team_id": ME.team, "event": event})
+    def _tick(self) -> str:
+        """Slack gives every change a time of its own; two may share a second."""
+        self.micros += self.dice.choice((1, 250, 40_000, 1_700_000))
+        return f"{1_700_000_010 + 100 * self.number + self.micros // 1_000_000}.{self.micros % 1_000_000:06}"
 
+    def _reacted(self, kind: str, user: str, ts: str, emoji: Emoji, *, author: str) -> None:
+        name, tones = emoji
+        event = {
+            "type": kind, "user": user, "reaction": self.dice.choice(SPELLINGS.get(name, (name,))) + tones,
+            "item_user": author, "item": {"type": "message", "channel": CHANNEL, "ts": ts}, "event_ts": self._tick(),
+        }  # fmt: skip
+        event_id = f"Ev{self.number}.{len(self.sent)}"
+        self.sent.append({"type": "event_callback", "event_id": event_id, "team_id": TEAM, "event": event})
 
-def press(drawn: Sequence, user: str, button: str) -> None:
-    """The last press of a person stands."""
-    drawn.pressed[user] = button
-    action = {"action_id": FEEDBACK_ACTION, "type": "feedback_buttons", "value": button, "action_ts": moment(drawn)}
-    place = {"type": "message", "channel_id": CHANNEL, "message_ts": drawn.ts}
-    drawn.heard.append({"type": "block_actions", "team": {"id": ME.team}, "user": {"id": user}, "container": place,
-                        "actions": [action]})  # fmt: skip
+    # What stands
 
-
-def moment(drawn: Sequence) -> str:
-    """Slack's time of the next act: later than that of the last."""
-    return f"{drawn.ts.split('.')[0]}.{200 + len(drawn.heard):06d}"
-
-
-def deliver(drawn: Sequence, dice: random.Random) -> None:
-    """Repeat some, change the order of some or all, and let the answer's row be written somewhere among them."""
-    heard, order = drawn.heard, dice.random()
-    if order < 0.35:
-        dice.shuffle(heard)
-    elif order < 0.7:
-        for at in range(1, len(heard)):
-            if dice.random() < 0.4:
-                heard[at - 1], heard[at] = heard[at], heard[at - 1]
-    for body in [body for body in heard if dice.random() < 0.25]:
-        heard.insert(dice.randint(heard.index(body) + 1, len(heard)), body)
-    if drawn.author == ME.user:
-        drawn.row_at = dice.choice([0, dice.randint(0, len(heard)), len(heard)])
-    if drawn.row_at == 0 and dice.random() < 0.3:  # Slack does not always name the author
-        for body in heard:
-            body.get("event", {}).pop("item_user", None)
-
-
-# Feeding
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Feed:
-    """The bot's own way from an event to the fold, without Slack."""
-
-    ledger: Ledger
-    intake: Intake
-    reactions: Reactions
-
-    def faults(self, drawn: Sequence) -> list[str]:
-        """Where the ledger is not what Slack shows; one transaction, as only the outcome matters here."""
-        dice, exchange_id = random.Random(drawn.name), None
-        with self.ledger.connections.write():
-            for at, body in enumerate([*drawn.heard, None]):
-                if at == drawn.row_at:
-                    exchange_id = self.write_row(drawn.ts)
-                if body is not None:
-                    self.intake.take_in(body)
-                if body is None or dice.random() < 0.5:
-                    while self.reactions.step():
-                        pass
-        reactions, verdicts = drawn.expected
-        here = self.ledger.ratings.reactions_on(ME.team, CHANNEL, drawn.ts)
-        rated = self.ledger.ratings.of(exchange_id) if exchange_id is not None else ()
-        stored = {(r.user, r.reaction, r.sign) for r in rated}
-        wrong_role = [r.user for r in rated if r.role != ROLES[r.user]]
-        return [
-            *([f"{drawn.name}: Slack {sorted(reactions)}, ledger {sorted(here)}"] if here != reactions else []),
-            *([f"{drawn.name}: verdicts {sorted(verdicts)}, ledger {sorted(stored)}"] if stored != verdicts else []),
-            *([f"{drawn.name}: counted twice"] if len(rated) != len(stored) else []),
-            *([f"{drawn.name}: the role of {wrong_role} is another"] if wrong_role else []),
-            *([f"{drawn.name}: {depth} events are still open"] if (depth := self.ledger.inbox.depth()) else []),
+    def standing(self) -> list[tuple[str, str, str, int]]:
+        """(user, role, emoji or button, meaning) of everything that means something."""
+        emoji = [(user, PEOPLE[user], "".join(e), MEANING[e]) for _, user, e in self.reactions if MEANING[e]]
+        buttons = [
+            (user, PEOPLE[user], f"feedback:{button}", 1 if button == "up" else -1)
+            for (_, user), button in self.pressed.items()
         ]
+        return sorted([*emoji, *buttons])
 
-    def write_row(self, ts: str) -> int:
-        """The answer that carries this ts; its question was asked in a thread of its own."""
-        asked = f"{ts.split('.')[0]}.000050"
-        question = Question(team=ME.team, channel=CHANNEL, thread_ts=asked, ts=asked, asker="U0MIA", text="How?",
-                            messages=({"role": "user", "content": "How?"},), asked_at=self.ledger.clock())  # fmt: skip
-        exchange_id = self.ledger.exchanges.open(question)
-        message, _ = self.ledger.exchanges.intend_message(exchange_id, 0, team=ME.team, channel=CHANNEL)
-        self.ledger.exchanges.message_posted(message.message_id, ts)
-        return exchange_id
+    def votes(self) -> tuple[int, int]:
+        """Agents and admins for and against; who says both in equal parts is for neither."""
+        team = [user for user, role in PEOPLE.items() if role != "customer"]
+        sums = [sum(sign for who, _, _, sign in self.standing() if who == user) for user in team]
+        return sum(n > 0 for n in sums), sum(n < 0 for n in sums)
 
 
-class KnownRoles:
-    """Who is what, without asking Slack."""
-
-    def role_of(self, user: str) -> RaterRole:
-        return ROLES[user]
-
-
-@contextmanager
-def feed() -> Iterator[Feed]:
-    """An empty ledger and the parts that fill it."""
-    settings: Settings = load_settings(_env_file=None)
-    nobody = WebClient(token="xoxb-nobody", base_url="http://127.0.0.1:9/", retry_handlers=[])
-    with tempfile.TemporaryDirectory(prefix="evenkeel-sequences-") as folder, quiet():
-        ledger = Ledger(Path(folder) / "evenkeel.db")
-        try:
-            roles = cast(Roles, KnownRoles())
-            reasons = Reasons(ledger=ledger, client=nobody, roles=roles)
-            yield Feed(
-                ledger=ledger,
-                intake=Intake(settings, ledger, ME, lambda name: None),
-                reactions=Reactions(settings=settings, ledger=ledger, roles=roles, reasons=reasons),
-            )
-        finally:
-            ledger.close()
+def history(dice: random.Random, number: int) -> Slack:
+    """One to sixteen things that people do; a few emoji and people only, so that they come back to what they did."""
+    slack = Slack(number=number, parts=dice.choice((1, 1, 1, 2)), dice=dice)
+    people = dice.sample(sorted(PEOPLE), dice.randint(1, 3))
+    emoji = dice.sample(sorted(MEANING), dice.randint(1, 4))
+    for _ in range(dice.randint(1, 16)):
+        user, ts = dice.choice(people), dice.choice(slack.messages)
+        match dice.choice(("toggle", "toggle", "toggle", "add", "remove", "flip", "press", "elsewhere")):
+            case "toggle":
+                slack.toggle(user, ts, dice.choice(emoji))
+            case "add":
+                slack.react(user, ts, dice.choice(emoji))
+            case "remove":
+                slack.unreact(user, ts, dice.choice(emoji))
+            case "flip":
+                slack.flip(user, ts)
+            case "press":
+                slack.press(user, ts, dice.choice(("up", "down")))
+            case _:
+                slack.react_elsewhere(user, dice.choice(emoji))
+    return slack
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Only errors are logged inside."""
-    before = structlog.get_config()
-    evenkeel.configure_logs("error")
-    try:
-        yield
-    finally:
-        structlog.configure(**before)
-
-
-def faults(count: int, *, seed: int = 0) -> dict[str, list[str]]:
-    """What is wrong, by the sequence; of `count` sequences from this seed on."""
-    found = {}
-    for first in range(seed, seed + count, A_LEDGER):
-        with feed() as fed:
-            for number in range(first, min(first + A_LEDGER, seed + count)):
-                drawn = draw(number)
-                if wrong := fed.faults(drawn):
-                    found[drawn.name] = wrong
+def heard(dice: random.Random, sent: Sequence[Body]) -> list[Body]:
+    """The payloads as they arrive: every one at least once, some again, in order or not."""
+    found = [body for body in sent for _ in range(dice.choice((1, 1, 1, 2, 3)))]
+    match dice.choice(("in order", "swapped", "backwards", "anyhow")):
+        case "swapped":
+            for n, _ in pairwise(range(len(found))):
+                if dice.random() < 0.4:
+                    found[n], found[n + 1] = found[n + 1], found[n]
+        case "backwards":
+            found.reverse()
+        case "anyhow":
+            dice.shuffle(found)
     return found
 
 
-def mismatched(count: int, *, seed: int = 0) -> int:
-    """Of so many sequences, after how many the ledger is not what Slack is; the first of them on stderr."""
-    found = faults(count, seed=seed)
-    for lines in list(found.values())[:5]:
-        print(*lines, sep="\n", file=sys.stderr)
-    return len(found)
+class Nobody:
+    """What the intake knows of threads: no reaction depends on it."""
+
+    def askers(self, channel: str, thread_ts: str) -> frozenset[str]:
+        return frozenset()
+
+    def bot_speaks(self, channel: str, thread_ts: str) -> bool:
+        return True
+
+    def asked(self, channel: str, ts: str) -> bool:
+        return False
+
+
+@dataclass(slots=True, kw_only=True)
+class Hearing:
+    """The bot's side: one ledger for many histories, with a clock of its own."""
+
+    ledger: Ledger
+    settings: Settings
+    now: list[datetime]
+
+    def hear(self, slack: Slack) -> int:
+        """Take everything in; returns the exchange. The answer's row becomes known at any point, also last."""
+        dice, bodies = slack.dice, heard(slack.dice, slack.sent)
+        known_at, exchange_id = dice.randint(0, len(bodies)), 0
+        for n, body in enumerate(bodies):
+            if n == known_at:
+                exchange_id = self._answered(slack)
+            self._accept(body)
+            if dice.random() < 0.5:
+                self._work(dice)
+        exchange_id = exchange_id or self._answered(slack)
+        self._work(dice)
+        return exchange_id
+
+    def _accept(self, body: Body) -> None:
+        found = sort(body, ME, Nobody())
+        if found is not None:
+            self.ledger.inbox.accept(event_id=found.event_id, kind=found.kind, team=TEAM, channel=found.channel,
+                                     ts=found.ts, payload=found.payload)  # fmt: skip
+
+    def _work(self, dice: random.Random) -> None:
+        """Everything that is open; a worker that is killed leaves its item to the next one, whatever it had written."""
+        while item := self.ledger.inbox.claim(owner_kinds=("reaction",), lease_s=LEASE_S):
+            events = events_of(item, PEOPLE[item.payload["user"]], self.settings)
+            killed = item.attempts < 4 and dice.random() > 0.9
+            for event in events[: dice.randint(0, len(events))] if killed else events:
+                self.ledger.ratings.add(event)
+            if killed:
+                self.now[0] += timedelta(seconds=2 * LEASE_S)
+            else:
+                self.ledger.inbox.finish(item)
+
+    def _answered(self, slack: Slack) -> int:
+        exchange_id = self.ledger.exchanges.open(
+            Question(team=TEAM, channel=CHANNEL, thread_ts=slack.thread_ts, ts=slack.thread_ts, asker="U0JONAS", text="?",
+                     messages=(), asked_at=self.now[0])
+        )  # fmt: skip
+        for part, ts in enumerate(slack.messages):
+            message, _ = self.ledger.exchanges.intend_message(exchange_id, part, team=TEAM, channel=CHANNEL)
+            self.ledger.exchanges.message_posted(message.message_id, ts)
+        return exchange_id
+
+
+@contextmanager
+def hearing() -> Iterator[Hearing]:
+    """A fresh ledger inside the block."""
+    now = [datetime(2026, 1, 1, tzinfo=UTC)]
+    with TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "evenkeel.db", clock=lambda: now[0])
+        yield Hearing(ledger=ledger, settings=load_settings(_env_file=None, **MAP), now=now)
+        ledger.close()
+
+
+def difference(slack: Slack, bot: Hearing) -> str:
+    """Where the ledger is not what Slack is once everything was heard; "" where it is. One transaction, for speed."""
+    with bot.ledger.connections.write():
+        exchange_id = bot.hear(slack)
+        ratings = bot.ledger.ratings
+        stands = sorted((r.user, r.role, r.reaction, r.sign) for r in ratings.of(exchange_id))
+        if stands != slack.standing():
+            return f"ratings: ledger {stands}, Slack {slack.standing()}"
+        if ratings.split(exchange_id) != slack.votes():
+            return f"votes: ledger {ratings.split(exchange_id)}, Slack {slack.votes()}"
+        for ts in (slack.thread_ts, *slack.messages):
+            there = {(user, "".join(emoji)) for at, user, emoji in slack.reactions if at == ts}
+            here = ratings.reactions_on(TEAM, CHANNEL, ts)
+            if here != there:
+                return f"reactions on {ts}: ledger {here}, Slack {there}"
+    return ""
+
+
+def mismatched(count: int, seed: int = 20) -> int:
+    """How many of so many random histories end with a ledger that is not what Slack is."""
+    found = 0
+    with hearing() as bot:
+        for number in range(count):
+            if words := difference(history(random.Random(f"{seed}.{number}"), number), bot):
+                found += 1
+                print(f"history {seed}.{number}: {words}", file=sys.stderr, flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    given = [int(word) for word in sys.argv[1:3]]
+    print(f"{mismatched(*(given or [10_000]))} mismatched")

@@ -4,6 +4,8 @@ Promise: the fold equals Slack's state whatever the order, the repeats and the t
 reaction came before the answer's row. All votes are kept; who counts is decided by the reader.
 """
 
+from collections import Counter
+
 from storage.clock import Clock, to_text
 from storage.database import Connections
 from storage.records import Rating, RatingEvent
@@ -45,9 +47,13 @@ class Ratings:
         return tuple(Rating(**row) for row in rows)
 
     def split(self, exchange_id: int) -> tuple[int, int]:
-        """(👍, 👎) of agents and admins: they disagree where both are above 0."""
-        standing = [r.sign for r in self.of(exchange_id) if r.role in ("agent", "admin")]
-        return standing.count(1), standing.count(-1)
+        """(👍, 👎) of agents and admins, each counted once: they disagree where both are above 0. Who says both in equal
+        parts is for neither.
+        """
+        sums: Counter[str] = Counter()
+        for rating in self.of(exchange_id):
+            sums[rating.user] += rating.sign if rating.role in ("agent", "admin") else 0
+        return sum(n > 0 for n in sums.values()), sum(n < 0 for n in sums.values())
 
     def reactions_on(self, team: str, channel: str, ts: str) -> set[tuple[str, str]]:
         """(user, emoji) of all reactions that stand on one message, whatever they mean. Pending events count too late."""

@@ -1,22 +1,16 @@
-"""Ratings equal what Slack shows, whatever the order, the repeats and the skin tones."""
+"""What an emoji or a button means. That the fold of all of them equals Slack's state: tests/properties."""
 
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bot.reactions import canonical, events_of, sign_of
-from storage.ledger import Ledger
-from storage.records import InboxItem, Question
+from storage.records import InboxItem
 from storage.settings import load_settings
 
 SETTINGS = load_settings(_env_file=None)
 UP, DOWN = SETTINGS.emoji_up, SETTINGS.emoji_down
-NAMES = ("+1", "thumbsup", "-1", "thumbsdown", "+1::skin-tone-6", "thumbsup::skin-tone-2", "heart", "eyes", "+1-evil")
 
 
 @pytest.mark.parametrize(
@@ -69,54 +63,3 @@ def test_a_press_on_the_other_button_takes_back_the_first() -> None:
         ("feedback:up", "remove", 1),
         ("feedback:down", "add", -1),
     ]
-
-
-def exchange(ledger: Ledger) -> int:
-    found = ledger.exchanges.open(
-        Question(
-            team="T",
-            channel="C",
-            thread_ts="100.000001",
-            ts="100.000001",
-            asker="U1",
-            text="?",
-            messages=(),
-            asked_at=ledger.clock(),
-        )
-    )
-    message, _ = ledger.exchanges.intend_message(found, 0, team="T", channel="C")
-    ledger.exchanges.message_posted(message.message_id, "100.000002")
-    return found
-
-
-steps = st.lists(
-    st.tuples(st.sampled_from(("U1", "U2")), st.sampled_from(NAMES), st.sampled_from(("add", "remove"))), max_size=14
-)
-
-
-@settings(max_examples=12, deadline=None)
-@given(steps, st.randoms(), st.booleans())
-def test_the_fold_equals_slacks_state_out_of_order_repeated_and_early(
-    history: list[Any], chance: Any, early: bool
-) -> None:
-    """Slack sends a change only when something changed; we may hear of it in any order, twice, or before our row."""
-    state: set[tuple[str, str]] = set()
-    heard = []
-    for number, (user, name, action) in enumerate(history):
-        key = (user, canonical(name))
-        if (key in state) == (action == "add"):
-            continue
-        (state.add if action == "add" else state.discard)(key)
-        heard.append(item(number, user=user, reaction=name, action=action, event_ts=f"{200 + number}.000001"))
-    heard += heard[:3]
-    chance.shuffle(heard)
-    with TemporaryDirectory() as folder:
-        ledger = Ledger(Path(folder) / "evenkeel.db")
-        found = None if early else exchange(ledger)
-        for one in heard:
-            for event in events_of(one, "agent", SETTINGS):
-                ledger.ratings.add(event)
-        stands = {(r.user, r.reaction) for r in ledger.ratings.of(found or exchange(ledger))}
-        ledger.close()
-
-    assert stands == {(user, name) for user, name in state if sign_of(name, UP, DOWN)}

@@ -1,59 +1,61 @@
-"""Whatever people press under an answer, and however Slack tells us, the ledger ends at what Slack shows.
+"""The ledger's ratings equal Slack's state, whatever is heard, how often, in which order and when."""
 
-`benchmarks/delivery.py` runs ten thousand of these sequences; here are the first ones, and what they cover.
-"""
-
-from typing import Any
+from collections.abc import Iterator
+from itertools import count
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from benchmarks.sequences import CHANNEL, ME, draw, faults, feed
+from benchmarks.sequences import MEANING, Hearing, Slack, difference, hearing, history, mismatched
+from bot.reactions import sign_of
+from storage.ratings import Ratings
 
-SOME = 150
-
-
-def test_after_any_sequence_the_ledger_equals_slack() -> None:
-    assert faults(SOME) == {}
-
-
-def test_a_sequence_is_drawn_from_its_seed_alone() -> None:
-    assert draw(7) == draw(7) and draw(7) != draw(8)
+NUMBERS = count(1)
 
 
-def test_the_sequences_hold_every_kind_of_trouble() -> None:
-    drawn = [draw(seed) for seed in range(SOME)]
-    bodies = [body for each in drawn for body in each.heard]
-    events = [body["event"] for body in bodies if "event" in body]
+@pytest.fixture(scope="module")
+def bot() -> Iterator[Hearing]:
+    with hearing() as found:
+        yield found
 
+
+@settings(max_examples=200, deadline=None)
+@given(dice=st.randoms())
+def test_after_any_history_the_ledger_is_what_slack_is(bot: Hearing, dice: Random) -> None:
+    assert difference(history(dice, next(NUMBERS)), bot) == ""
+
+
+def test_histories_have_everything_that_happens_in_slack_and_come_again_by_their_seed() -> None:
+    made = [history(Random(seed), seed) for seed in range(300)]
+    events = [body["event"] for slack in made for body in slack.sent if "event" in body]
+
+    assert made[7].sent == history(Random(7), 7).sent
     assert {event["type"] for event in events} == {"reaction_added", "reaction_removed"}
-    assert {"+1", "thumbsup", "+1::skin-tone-3", "acme-ship-it"} <= {event["reaction"] for event in events}
-    assert {ME.user, "U0MIA", "U0ASHA"} <= {event["user"] for event in events}
-    assert any("item_user" not in event for event in events) and any(e.get("item_user") == "U0JONAS" for e in events)
-    assert sum("actions" in body for body in bodies) > 50
-    assert sum(len(each.heard) > len(set(map(id, each.heard))) for each in drawn) > 50, "delivered twice"
-    assert sum(moments(each.heard) != sorted(moments(each.heard)) for each in drawn) > 50, "in another order"
-    assert sum(bool(each.row_at) for each in drawn) > 50, "heard before the answer's row"
+    assert {"thumbsup", "+1", "thumbsup::skin-tone-2", "party_parrot", "eyes"} <= {e["reaction"] for e in events}
+    assert {body["type"] for slack in made for body in slack.sent} == {"event_callback", "block_actions"}
+    assert any(slack.votes()[0] and slack.votes()[1] for slack in made) and any(slack.parts > 1 for slack in made)
 
 
-def moments(bodies: list[dict[str, Any]]) -> list[str]:
-    return [body["event"]["event_ts"] if "event" in body else body["actions"][0]["action_ts"] for body in bodies]
+def test_what_the_emoji_mean_is_the_same_to_both_sides(bot: Hearing) -> None:
+    up, down = bot.settings.emoji_up, bot.settings.emoji_down
+    assert {emoji: sign_of("".join(emoji), up, down) for emoji in MEANING} == MEANING
 
 
-@pytest.mark.parametrize("lost", ["reaction_removed", "reaction_added", "actions"])
-def test_a_bot_that_does_not_hear_one_kind_is_found_out(lost: str) -> None:
-    """The oracle is no echo: what never arrives is missed."""
-    with feed() as fed:
-        found = []
-        for seed in range(40):
-            drawn = draw(seed)
-            drawn.heard = [b for b in drawn.heard if lost not in b and b.get("event", {}).get("type") != lost]
-            drawn.row_at = None if drawn.row_at is None else 0
-            found += fed.faults(drawn)
-    assert found
+def test_slack_tells_skin_tones_apart_and_refuses_what_changes_nothing() -> None:
+    slack = Slack(number=0, parts=1, dice=Random(1))
+    (ts,) = slack.messages
+    for emoji in (("+1", ""), ("+1", "::skin-tone-2"), ("+1", "")):
+        slack.react("U0ASHA", ts, emoji)
+    slack.unreact("U0ASHA", ts, ("x", ""))
+
+    assert len(slack.sent) == 2 and slack.votes() == (1, 0)
+    assert [emoji for *_, emoji, _ in slack.standing()] == ["+1", "+1::skin-tone-2"]
 
 
-def test_a_message_of_a_person_has_no_ratings() -> None:
-    drawn = next(each for each in map(draw, range(500)) if each.author != ME.user)
-    with feed() as fed:
-        assert drawn.reactions and fed.faults(drawn) == []
-        assert fed.ledger.ratings.reactions_on(ME.team, CHANNEL, drawn.ts) == set()
+def test_a_ledger_that_loses_removals_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Ratings.add
+    monkeypatch.setattr(Ratings, "add", lambda self, event: event.action == "remove" or whole(self, event))
+
+    assert mismatched(20, seed=3) > 0
