@@ -134,9 +134,13 @@ class Ledger:
     def _decision_faults(self) -> list[str]:
         faults, previous = [], ""
         for row in self.connections.db.query("SELECT * FROM decisions ORDER BY decision_id"):
-            body = json.loads(row["body"])
-            sound = row["previous"] == previous and row["digest"] == decision_digest(body, previous, row["run_id"])
-            if not sound or body["verdict"] != row["verdict"]:
+            try:
+                body = json.loads(row["body"])
+                sound = row["previous"] == previous and row["digest"] == decision_digest(body, previous, row["run_id"])
+                sound = sound and body["verdict"] == row["verdict"]
+            except (ValueError, TypeError, KeyError):
+                sound = False
+            if not sound:
                 faults.append(f"decision {row['decision_id']}: the chain is broken here")
             previous = row["digest"]
         return faults
