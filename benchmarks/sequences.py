@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bot.intake import FEEDBACK_ACTION, sort
+from bot.arrivals import FEEDBACK_ACTION, sort
 from bot.reactions import events_of
 from bot.slack import Me
 from storage.ledger import Ledger

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bot.intake import FEEDBACK_ACTION, PERSON_ACTION, STOP_ACTION
+from bot.arrivals import FEEDBACK_ACTION, PERSON_ACTION, STOP_ACTION
 from bot.phrases import phrase
 from bot.safe_text import escape, safe, split
 from storage.digests import short

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from bot.intake import Intake, sort
+from bot.arrivals import sort
+from bot.intake import Intake
 from bot.slack import Me
 from storage.errors import Busy
 from storage.ledger import Ledger

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slack_bolt import BoltRequest
 
-from bot.intake import sort
+from bot.arrivals import sort
 from bot.shapes import drop_strange, strange
 from bot.slack import Me
 from tests.bot.test_intake import Threads
