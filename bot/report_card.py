@@ -17,6 +17,7 @@ APPROVE_ACTION, KEEP_ACTION, TRY_ACTION = "evenkeel_approve", "evenkeel_keep", "
 CANCEL_ACTION = "evenkeel_cancel_run"
 ICONS = {"PROMOTE": "✅", "REFUSE": "⛔", "HOLD": "✋"}
 BAR = 20
+MANY = 10_000  # steps of work that no person counts
 
 
 def progress(run: Run) -> Part:
@@ -57,7 +58,8 @@ def cancelling(run: Run) -> dict[str, Any]:
 def bar(done: float, total: float, unit: str) -> str:
     share = min(1.0, max(0.0, done / total))
     full = round(BAR * share)
-    return f"`{'█' * full}{'░' * (BAR - full)}` {share:.0%}  {done:g} of {total:g} {escape(unit)}".rstrip()
+    counted = f"  {done:g} of {total:g} {escape(unit)}".rstrip() if total < MANY else ""
+    return f"`{'█' * full}{'░' * (BAR - full)}` {share:.0%}{counted}"
 
 
 def duration(seconds: float) -> str:
