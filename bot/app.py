@@ -7,6 +7,7 @@ Home. Each acks first and then does a few short calls.
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -82,7 +83,8 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
     asking = Asking(settings=settings, ledger=ledger, me=me, models=models, delivery=delivery, wake=workers.wake)
     reasons = Reasons(ledger=ledger, client=client, roles=roles)
     reactions = Reactions(settings=settings, ledger=ledger, roles=roles, reasons=reasons)
-    corrections = Corrections(settings=settings, ledger=ledger, client=client, roles=roles)
+    draw = partial(show_home, client, roles, ledger, settings)
+    corrections = Corrections(settings=settings, ledger=ledger, client=client, roles=roles, show_home=draw)
     shadow = Shadow(ledger=ledger, models=models, deadline_s=settings.answer_deadline_s)
     once = Once(ledger=ledger, client=client)
     watch = RunWatch(settings=settings, ledger=ledger, client=client, once=once)
@@ -146,8 +148,7 @@ def build_app(settings: Settings, ledger: Ledger, client: WebClient, *, roles: R
     @app.event("app_home_opened")
     def on_home(event: dict[str, Any]) -> None:
         if event.get("tab", "home") == "home":
-            user = event["user"]
-            client.views_publish(user_id=user, view=home(roles.role_of(user), ledger, settings, user=user))
+            show_home(client, roles, ledger, settings, event["user"])
 
     @app.error
     def on_error(error: Exception, ack: Ack, body: dict[str, Any]) -> BoltResponse | None:
@@ -161,6 +162,10 @@ def build_app(settings: Settings, ledger: Ledger, client: WebClient, *, roles: R
         return None
 
     return app
+
+
+def show_home(client: WebClient, roles: Roles, ledger: Ledger, settings: Settings, user: str) -> None:
+    client.views_publish(user_id=user, view=home(roles.role_of(user), ledger, settings, user=user))
 
 
 def add_people(app: App, people: People, client: WebClient) -> None:

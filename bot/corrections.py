@@ -4,6 +4,7 @@ Promise: only agents and admins write lessons, checked at the click and again wh
 they can write again (the newest counts) or take back.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,12 @@ from slack_sdk import WebClient
 from bot.answer_view import actions, button, section
 from bot.commands import number
 from bot.modals import PATIENCE_S, View, modal, plain
-from bot.reasons import CORRECT_ACTION
+from bot.reasons import CORRECT_ACTION, LOCKED
 from bot.replies import private
 from bot.roles import Roles
 from bot.safe_text import escape, printable
 from bot.slack import SLACK_ERRORS, persist, trouble_of
+from storage.errors import Busy
 from storage.ledger import Ledger
 from storage.records import Exchange, Role
 from storage.settings import Settings
@@ -29,8 +31,10 @@ START_ACTION = "evenkeel_start_from_"  # and tuned or base
 TAKE_BACK_ACTION = "evenkeel_take_back"
 FIELD = "answer"
 LONGEST = 3_000  # Slack's own limit of an input's value
+SAVE_S = 1.5  # a sent form wants its answer within three seconds
 NOT_YOU = "Only support agents can write better answers. If you should be one, ask an admin to add you to AGENTS."
 GONE = "That answer is no longer known here, so it cannot be corrected."
+NO_FORM = "Slack did not open the form. Please press the button again."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,7 @@ class Corrections:
     ledger: Ledger
     client: WebClient
     roles: Roles
+    show_home: Callable[[str], object]  # draws this user's App Home again
 
     def listen(self, app: App) -> None:
         app.action(CORRECT_ACTION)(self._on_correct)
@@ -60,7 +65,11 @@ class Corrections:
         if exchange is None or exchange.tuned is None:
             private(self.client, channel, user, GONE)
             return
-        self.client.views_open(trigger_id=trigger_id, view=form(exchange, channel))
+        try:
+            self.client.views_open(trigger_id=trigger_id, view=form(exchange, channel))
+        except SLACK_ERRORS as error:
+            log.info("modal_failed", code=trouble_of(error).code)
+            private(self.client, channel, user, NO_FORM)
 
     def _on_start_from(self, ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
         """Put the other model's answer into the field."""
@@ -78,10 +87,15 @@ class Corrections:
             log.info("start_from_failed", code=trouble_of(error).code)
 
     def _on_written(self, ack: Ack, body: dict[str, Any]) -> None:
-        if errors := self.refusal(body):
+        try:
+            with self.ledger.connections.patience(SAVE_S):
+                errors = self.refusal(body)
+                correction_id = 0 if errors else self.keep(body)  # before the ack: what was not kept must not look kept
+        except Busy:
+            errors = {written(body["view"])[0]: LOCKED}
+        if errors:
             ack(response_action="errors", errors=errors)
             return
-        correction_id = self.keep(body)  # before the ack: what could not be kept must not look kept
         ack()
         self.thank(body["user"]["id"], body["view"]["private_metadata"].partition(" ")[2], "correction", correction_id)
 
@@ -96,18 +110,15 @@ class Corrections:
         return {} if text else {block: "Please write the answer that the customer should have got."}
 
     def keep(self, body: dict[str, Any]) -> int:
-        """Store the correction; call only when `refusal` is empty."""
+        """Store the correction; call only when `refusal` is empty. Raises Busy."""
         exchange_id, user = int(body["view"]["private_metadata"].partition(" ")[0]), body["user"]["id"]
         block, text = written(body["view"])
-        correction_id = self.ledger.lessons.correct(
-            exchange_id,
-            author=user,
-            role=self.roles.role_of(user),
-            text=text,
-            started_from="base" if block.endswith("base") else "tuned",
-        )
-        self.ledger.audit(user, "correct", {"exchange_id": exchange_id})
-        return correction_id
+        role, started_from = self.roles.role_of(user), "base" if block.endswith("base") else "tuned"
+        with self.ledger.connections.write():
+            self.ledger.audit(user, "correct", {"exchange_id": exchange_id})
+            return self.ledger.lessons.correct(
+                exchange_id, author=user, role=role, text=text, started_from=started_from
+            )
 
     def thank(self, user: str, channel: str, kind: str, number: int) -> None:
         """A private word with a way back."""
@@ -121,21 +132,28 @@ class Corrections:
         private(self.client, channel, user, text, blocks=[section(text), back])
 
     def _on_take_back(self, ack: Ack, body: dict[str, Any], action: dict[str, Any], respond: Respond) -> None:
-        """In the thank-you note, and in the App Home, which shows the outcome when it is looked at again."""
+        """In the thank-you note, and in the App Home."""
         ack()
-        said = self.take_back(body["user"]["id"], action.get("value") or "")
-        if body["container"].get("type") == "view":
-            return
+        user = body["user"]["id"]
         try:
-            respond(text=said, replace_original=True)
+            said, done = self.take_back(user, action.get("value") or ""), True
+        except Busy:
+            said, done = LOCKED, False
+        try:
+            if body["container"].get("type") == "view":
+                self.show_home(user)
+            else:
+                respond(text=said, response_type="ephemeral", replace_original=done)
         except SLACK_ERRORS as error:
             log.info("take_back_not_said", code=trouble_of(error).code)
 
     def take_back(self, user: str, value: str) -> str:
+        """Remove what this person wrote; returns what they read. Raises Busy."""
         kind, _, which = value.partition(":")
-        if not self.ledger.taught.take_back(kind, number(which) or 0, by=user):
-            return "There is nothing of yours to take back here; it may be gone already."
-        self.ledger.audit(user, "take_back", {"kind": kind, "number": which})
+        with self.ledger.connections.write():
+            if not self.ledger.taught.take_back(kind, number(which) or 0, by=user):
+                return "There is nothing of yours to take back here; it may be gone already."
+            self.ledger.audit(user, "take_back", {"kind": kind, "number": number(which)})
         return "Taken back: no further training run will see it."
 
     def may(self, user: str) -> bool:
@@ -157,7 +175,7 @@ def form(exchange: Exchange, channel: str, *, start_from: Role = "tuned") -> Vie
     chosen = tuned if start_from == "tuned" else base
     answer = chosen.text[:LONGEST] if chosen else ""
     both = base is not None and base.status == "ok" and tuned is not None and tuned.text.strip() != base.text.strip()
-    question = escape(exchange.question.text)[:500]
+    question = escape(exchange.question.text[:500])
     starts = [
         button("From the bot's answer", f"{START_ACTION}tuned", "tuned"),
         button("From the base model's answer", f"{START_ACTION}base", "base"),

@@ -91,11 +91,11 @@ def _written(ledger: Ledger, user: str) -> Blocks:
     """What this person wrote last, each with a way back."""
     blocks: Blocks = []
     for one in ledger.taught.of_author(user):
-        state = " · taken back" if one.removed else ""
+        state = " · replaced" if one.replaced else " · taken back" if one.removed else ""
         what = "correction" if one.kind == "correction" else "taught"
         line = section(f"• {escape(printable(one.question).replace(chr(10), ' ')[:80])} _({what}{state})_")
         back = {"accessory": button("Take back", TAKE_BACK_ACTION, f"{one.kind}:{one.number}")}
-        blocks.append(line if one.removed else {**line, **back})
+        blocks.append(line if state else {**line, **back})
     return [section("*Your lessons*"), *blocks] if blocks else []
 
 

@@ -75,6 +75,40 @@ PHRASES: dict[str, dict[str, str]] = {
         "fr": "Je réponds à {limit} questions par minute et par canal au plus. Reposez-la dans une minute.",
         "es": "Respondo como máximo {limit} preguntas por minuto y canal. Pregunte de nuevo en un minuto.",
     },
+    "why": {
+        "en": "Thank you, that is noted. What was wrong with it?",
+        "de": "Danke, das ist notiert. Was war daran nicht gut?",
+        "fr": "Merci, c'est noté. Qu'est-ce qui n'allait pas ?",
+        "es": "Gracias, queda anotado. ¿Qué no estaba bien?",
+    },
+    "reason_wrong": {"en": "Wrong", "de": "Falsch", "fr": "Faux", "es": "Incorrecto"},
+    "reason_outdated": {"en": "Outdated", "de": "Veraltet", "fr": "Dépassé", "es": "Desactualizado"},
+    "reason_incomplete": {"en": "Incomplete", "de": "Unvollständig", "fr": "Incomplet", "es": "Incompleto"},
+    "reason_tone": {"en": "Tone", "de": "Ton", "fr": "Ton", "es": "Tono"},
+    "reason_person": {
+        "en": "Needed a person",
+        "de": "Ein Mensch war nötig",
+        "fr": "Il fallait une personne",
+        "es": "Hacía falta una persona",
+    },
+    "reason_noted": {
+        "en": "Thank you: “{reason}” is noted.",
+        "de": "Danke: „{reason}“ ist notiert.",
+        "fr": "Merci : « {reason} » est noté.",
+        "es": "Gracias: «{reason}» queda anotado.",
+    },
+    "reason_call": {
+        "en": "“{person}” under the answer calls one now.",
+        "de": "„{person}“ unter der Antwort ruft jetzt einen.",
+        "fr": "« {person} » sous la réponse en appelle une maintenant.",
+        "es": "«{person}» debajo de la respuesta llama a una ahora.",
+    },
+    "reason_gone": {
+        "en": "There is no 👎 of yours on that answer any more, so there is nothing to explain.",
+        "de": "Dort steht kein 👎 mehr von Ihnen; es gibt nichts zu begründen.",
+        "fr": "Il n'y a plus de 👎 de vous sur cette réponse : rien à expliquer.",
+        "es": "Ya no hay un 👎 suyo en esa respuesta: no hay nada que explicar.",
+    },
 }
 
 

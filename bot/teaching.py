@@ -10,23 +10,33 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import structlog
 from slack_bolt import Ack, App
 from slack_sdk import WebClient
 
 from bot.answer_view import context, section
-from bot.corrections import FIELD, LONGEST, NOT_YOU, Corrections, field, form
+from bot.corrections import FIELD, LONGEST, NO_FORM, NOT_YOU, SAVE_S, Corrections, field, form
 from bot.modals import View, modal, open_then_fill, plain
 from bot.question import language_of
 from bot.question import plain as plain_text
+from bot.reasons import LOCKED
 from bot.replies import private
 from bot.safe_text import printable
-from bot.slack import Me, persist
+from bot.slack import SLACK_ERRORS, Me, persist, trouble_of
+from storage.errors import Busy
 from storage.ledger import Ledger
 
+log = structlog.get_logger()
 TEACH_SHORTCUT, TEACH_VIEW = "evenkeel_teach", "evenkeel_taught"
 QUESTION, ANSWER = "question", "reply"
 TITLE = "Teach the bot"
 PATIENCE_S = 2.0
+LONGEST_THREAD = 1_000  # Slack's own limit of one call
+LOOK = "A question and a person's answer, as the next training run may learn them. Change what is not general."
+UNREAD = "I cannot read this thread, so please write the question. Where I am a member, I find it myself."
+NOTHING = (
+    "Use this on a person's reply in a thread: the message before it is the question, and the reply is the answer."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +58,7 @@ class Teaching:
             return
         shown = open_then_fill(self.client, body["trigger_id"], TITLE, lambda: self.preview(channel, body["message"]))
         if not shown:
-            private(self.client, channel, user, "The form could not be opened. Please try again.")
+            private(self.client, channel, user, NO_FORM)
 
     def preview(self, channel: str, message: dict[str, Any]) -> View:
         """The form with the question that this message replies to; a word instead where there is nothing to teach."""
@@ -58,15 +68,14 @@ class Teaching:
         answer = plain_text(str(message.get("text") or ""), self.me.user)
         thread_ts = message.get("thread_ts")
         if message.get("bot_id") or not answer or not thread_ts or thread_ts == message["ts"]:
-            said = "Use this on a person's reply in a thread: the message before it is the question, and the reply is the answer."
-            return modal(TITLE, section(said))
-        question = question_before(self._thread(channel, thread_ts), message, self.me)
-        place = {"channel": channel, "thread_ts": thread_ts, "ts": message["ts"], "author": message.get("user", "")}
+            return modal(TITLE, section(NOTHING))
+        asked = question_before(self._thread(channel, thread_ts, message["ts"]), message, self.me)
+        place = {"channel": channel, "thread_ts": thread_ts, "ts": message["ts"], "author": message.get("user", ""),
+                 "asker": asked.get("user", "")}  # fmt: skip
+        question = plain_text(str(asked.get("text") or ""), self.me.user)
         return modal(
             TITLE,
-            context(
-                "A question and a person's answer, as the next training run may learn them. Change what is not general."
-            ),
+            context(LOOK if asked else UNREAD),
             field(QUESTION, "Question", question[:LONGEST]),
             field(ANSWER, "Answer", answer[:LONGEST]),
             close="Cancel",
@@ -75,9 +84,16 @@ class Teaching:
             submit=plain("Save"),
         )
 
-    def _thread(self, channel: str, thread_ts: str) -> list[dict[str, Any]]:
-        call = partial(self.client.conversations_replies, channel=channel, ts=thread_ts, limit=200)
-        return list(persist(call, for_s=PATIENCE_S).get("messages") or ())
+    def _thread(self, channel: str, thread_ts: str, until: str) -> list[dict[str, Any]]:
+        """What was said there before `until`; nothing where the bot may not read it."""
+        call = partial(
+            self.client.conversations_replies, channel=channel, ts=thread_ts, latest=until, limit=LONGEST_THREAD
+        )
+        try:
+            return list(persist(call, for_s=PATIENCE_S).get("messages") or ())
+        except SLACK_ERRORS as error:
+            log.info("thread_not_read", code=trouble_of(error).code)
+            return []
 
     def _on_taught(self, ack: Ack, body: dict[str, Any]) -> None:
         user, view = body["user"]["id"], body["view"]
@@ -88,22 +104,33 @@ class Teaching:
             ack(response_action="errors", errors={ANSWER if question else QUESTION: "Please write a text here."})
         else:
             place = json.loads(view["private_metadata"])
-            taught_id = self.ledger.taught.teach(
-                team=self.me.team, question=question, answer=answer, language=language_of(question), teacher=user,
-                role=self.corrections.roles.role_of(user), **place)  # fmt: skip
-            self.ledger.audit(user, "teach", {"taught_id": taught_id})
+            try:
+                taught_id = self._keep(user, place, question, answer)
+            except Busy:
+                ack(response_action="errors", errors={ANSWER: LOCKED})
+                return
             ack()
             self.corrections.thank(user, place["channel"], "taught", taught_id)
 
+    def _keep(self, user: str, place: dict[str, str], question: str, answer: str) -> int:
+        """Raises Busy."""
+        role, language = self.corrections.roles.role_of(user), language_of(question)
+        with self.ledger.connections.patience(SAVE_S), self.ledger.connections.write():
+            taught_id = self.ledger.taught.teach(
+                team=self.me.team, question=question, answer=answer, language=language, teacher=user, role=role, **place
+            )
+            self.ledger.audit(user, "teach", {"taught_id": taught_id})
+            return taught_id
 
-def question_before(thread: Sequence[dict[str, Any]], reply: dict[str, Any], me: Me) -> str:
-    """What the reply answers: the newest earlier message of another person; the first message if there is none."""
-    earlier = [
-        m for m in thread if float(m["ts"]) < float(reply["ts"]) and m.get("user") != me.user and not m.get("bot_id")
-    ]
-    others = [m for m in earlier if m.get("user") != reply.get("user")]
-    found = (others or earlier or [{"text": ""}])[-1]
-    return plain_text(str(found.get("text") or ""), me.user)
+
+def question_before(thread: Sequence[dict[str, Any]], reply: dict[str, Any], me: Me) -> dict[str, Any]:
+    """The message that the reply answers: the newest earlier one of another person, or else what the thread is about, also
+    where an app wrote it (a ticket from elsewhere). Empty if that is ours.
+    """
+    people = [m for m in thread if m.get("user") not in (me.user, reply.get("user")) and not m.get("bot_id")]
+    earlier = [m for m in people if float(m["ts"]) < float(reply["ts"])]
+    found = earlier[-1:] or [m for m in thread[:1] if m.get("user") != me.user]
+    return found[0] if found else {}
 
 
 def typed(view: dict[str, Any], block_id: str) -> str:

@@ -36,13 +36,15 @@ def forget(ledger: Ledger, datasets_dir: Path, user: str, *, actor: str) -> Rece
             for row in db.execute("SELECT team, channel, thread_ts FROM exchanges WHERE asker=?", (user,)).fetchall()
         } | {
             f"{row[0]}:{row[1]}:{row[2]}"
-            for row in db.execute("SELECT team, channel, thread_ts FROM taught WHERE author=?", (user,)).fetchall()
+            for row in db.execute(
+                "SELECT team, channel, thread_ts FROM taught WHERE ? IN (asker, author)", (user,)
+            ).fetchall()
         }
         _forget_context(db, user)
         questions = db.execute("DELETE FROM exchanges WHERE asker=?", (user,)).rowcount
         ratings = db.execute("DELETE FROM rating_events WHERE user=?", (user,)).rowcount
         db.execute("DELETE FROM reasons WHERE user=?", (user,))
-        taught = db.execute("DELETE FROM taught WHERE author=? OR teacher=?", (user, user)).rowcount
+        taught = db.execute("DELETE FROM taught WHERE ? IN (asker, author, teacher)", (user,)).rowcount
         taught += db.execute("DELETE FROM corrections WHERE author=?", (user,)).rowcount
         db.execute("DELETE FROM picks WHERE reviewer=?", (user,))
         db.execute(

@@ -189,7 +189,7 @@ ALTER TABLE corrections ADD COLUMN started_from TEXT NOT NULL DEFAULT 'tuned';
 CREATE TABLE taught (
   taught_id INTEGER PRIMARY KEY, team TEXT NOT NULL, channel TEXT NOT NULL, thread_ts TEXT NOT NULL, ts TEXT NOT NULL,
   question TEXT NOT NULL CHECK (question <> ''), answer TEXT NOT NULL CHECK (answer <> ''), language TEXT,
-  author TEXT NOT NULL, teacher TEXT NOT NULL, role TEXT NOT NULL, at TEXT NOT NULL, removed_at TEXT
+  asker TEXT NOT NULL, author TEXT NOT NULL, teacher TEXT NOT NULL, role TEXT NOT NULL, at TEXT NOT NULL, removed_at TEXT
 );
 CREATE UNIQUE INDEX taught_once ON taught(team, channel, ts) WHERE removed_at IS NULL;
 CREATE TABLE picks (

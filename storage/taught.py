@@ -17,7 +17,9 @@ _TRUSTED = "role IN ('agent','admin')"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """Something that a person wrote for the bot: a correction or a taught reply. `removed`: taken back."""
+    """Something that a person wrote for the bot: a correction or a taught reply. `removed`: taken back. `replaced`: a later
+    one, of this person or another, counts in its place.
+    """
 
     kind: Literal["correction", "taught"]
     number: int
@@ -25,6 +27,7 @@ class Written:
     text: str
     at: str
     removed: bool
+    replaced: bool
 
 
 class Taught:
@@ -33,9 +36,12 @@ class Taught:
 
     def teach(
         self, *, team: str, channel: str, thread_ts: str, ts: str, question: str, answer: str, language: str | None,
-        author: str, teacher: str, role: RaterRole,
+        asker: str, author: str, teacher: str, role: RaterRole,
     ) -> int:  # fmt: skip
-        """Store the reply with this ts as the answer to a question; what was taught from it before is replaced."""
+        """Store the reply with this ts as the answer to a question; what was taught from it before is replaced.
+
+        `asker` and `author` said the two in Slack ("" where nobody is known); `teacher` makes them a lesson.
+        """
         now = to_text(self._clock())
         with self._connections.write() as db:
             db.execute(
@@ -43,9 +49,9 @@ class Taught:
                 (now, team, channel, ts),
             )
             made = db.execute(
-                "INSERT INTO taught(team, channel, thread_ts, ts, question, answer, language, author, teacher, role, at)"
-                " VALUES (?,?,?,?,?,?,?,?,?,?,?)",
-                (team, channel, thread_ts, ts, question, answer, language, author, teacher, role, now),
+                "INSERT INTO taught(team, channel, thread_ts, ts, question, answer, language, asker, author, teacher, role, at)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                (team, channel, thread_ts, ts, question, answer, language, asker, author, teacher, role, now),
             ).lastrowid
         return int(made or 0)
 
@@ -73,12 +79,16 @@ class Taught:
         """What this person wrote last, newest first."""
         rows = self._connections.db.query(
             "SELECT 'correction' AS kind, c.correction_id AS number, e.text AS question, c.text, c.at,"
-            "  c.removed_at IS NOT NULL AS removed FROM corrections c JOIN exchanges e USING (exchange_id) WHERE c.author=:user"
-            " UNION ALL SELECT 'taught', taught_id, question, answer, at, removed_at IS NOT NULL FROM taught WHERE teacher=:user"
-            " ORDER BY at DESC LIMIT :limit",
+            "  c.removed_at IS NOT NULL AS removed, EXISTS (SELECT 1 FROM corrections n WHERE n.exchange_id=c.exchange_id"
+            f"  AND n.correction_id > c.correction_id AND n.{_TRUSTED} AND n.removed_at IS NULL) AS replaced"
+            " FROM corrections c JOIN exchanges e USING (exchange_id) WHERE c.author=:user"
+            " UNION ALL SELECT 'taught', t.taught_id, t.question, t.answer, t.at, t.removed_at IS NOT NULL, EXISTS"
+            "  (SELECT 1 FROM taught n WHERE (n.team, n.channel, n.ts) = (t.team, t.channel, t.ts)"
+            "  AND n.taught_id > t.taught_id) FROM taught t WHERE t.teacher=:user"
+            " ORDER BY at DESC, number DESC LIMIT :limit",
             {"user": user, "limit": limit},
         )
-        return tuple(Written(**{**row, "removed": bool(row["removed"])}) for row in rows)
+        return tuple(Written(**{**r, "removed": bool(r["removed"]), "replaced": bool(r["replaced"])}) for r in rows)
 
     # Why an answer was disliked
 
