@@ -1,6 +1,7 @@
 """A dataset is the same bytes for the same rows, and no conversation ever crosses the holdout line."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,9 @@ def build(tickets: Sequence[Ticket], **changes: object) -> Dataset:
 def lesson(source: str, n: int, conversation: str) -> Lesson:
     return Lesson(
         lesson_id=f"{source}-{n}",
-        source=source,
+        source=source,  # type: ignore[arg-type]
         conversation_id=conversation,
-        author="U0ASHA",  # type: ignore[arg-type]
+        author="U0ASHA",
         messages=({"role": "user", "content": f"Slack question {n} about {source}?"},),
         answer=f"Slack answer number {n} by {source}.",
     )
@@ -145,6 +146,41 @@ def test_with_consent_likes_teach_but_never_judge() -> None:
 
     assert [x.lesson_id for x in dataset.train] == ["rating-2"]
     assert [x.lesson_id for x in dataset.holdout] == ["correction-3"]
+
+
+def test_taught_replies_teach_and_judge_with_consent_and_are_left_out_without() -> None:
+    held, learnt = (
+        next(f"T:C:{n}" for n in range(100) if in_holdout(f"T:C:{n}", 0.2) is side) for side in (True, False)
+    )
+    rows = [lesson("taught", 1, held), lesson("taught", 2, learnt)]
+
+    dataset = build([], taught=rows, replay_share=0.0)
+    without = build([], taught=rows, replay_share=0.0, learn_from_slack=False)
+
+    assert [x.lesson_id for x in dataset.train] == ["taught-2"] and [x.lesson_id for x in dataset.holdout] == [
+        "taught-1"
+    ]
+    assert dataset.manifest["train"]["by"]["source"] == {"taught": 1}
+    assert (without.train, without.holdout) == ((), ())
+    assert without.manifest["dropped"] == {"no consent (LEARN_FROM_SLACK is off)": 2}
+
+
+def test_of_equal_rows_a_correction_goes_before_a_taught_reply_and_that_before_a_like_and_a_ticket() -> None:
+    learnt = [name for n in range(100) if not in_holdout(name := f"T:C:{n}", 0.2)]
+
+    def same(source: str, n: int) -> Lesson:
+        first = lesson("rating", 1, learnt[0])
+        return replace(lesson(source, n, learnt[n]), messages=first.messages, answer=first.answer)
+
+    correction, taught, like = same("correction", 1), same("taught", 2), same("rating", 3)
+    twin = ticket(4, learnt[4], question=like.question, answer=like.answer)
+
+    def kept(**sources: Sequence[Lesson]) -> list[str]:
+        return [x.lesson_id for x in build([twin], replay_share=0.0, **sources).train]
+
+    assert kept(corrections=[correction], taught=[taught], liked=[like]) == ["correction-1"]
+    assert kept(taught=[taught], liked=[like]) == ["taught-2"]
+    assert kept(liked=[like]) == ["rating-3"]
 
 
 def test_replay_has_the_asked_share_and_follows_the_seed() -> None:
