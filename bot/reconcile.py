@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
@@ -100,7 +101,7 @@ class Reconcile:
 
     def _thread(self, channel: str, thread_ts: str, oldest: str) -> Iterator[dict[str, Any]]:
         """Replies that we have not seen and nobody has answered, and the reactions on our answers."""
-        at = f"{self.ledger.clock().timestamp():.6f}"
+        at = self._slacks_time()
         call = partial(self.client.conversations_replies, channel=channel, ts=thread_ts)
         messages = list(self._pages(call))
         for number, message in enumerate(messages):
@@ -111,6 +112,15 @@ class Reconcile:
                 if not later:
                     yield from self._message(channel, message)
 
+    def _slacks_time(self) -> str:
+        """What Slack's own clock shows, as a ts: missed reactions are ordered among those that it stamps."""
+        said = persist(self.client.auth_test, for_s=PATIENCE_S).headers
+        try:
+            moment = parsedate_to_datetime(next(str(v) for k, v in said.items() if k.lower() == "date"))
+        except (StopIteration, ValueError):
+            moment = self.ledger.clock()
+        return f"{moment.timestamp():.6f}"
+
     def _message(self, channel: str, message: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if self.ledger.inbox.holds(self.me.team, channel, message["ts"], kinds=TAKEN_IN):
             return
@@ -119,8 +129,11 @@ class Reconcile:
         yield self._body(f"missed:{channel}:{message['ts']}", {**event, "channel": channel, "channel_type": kind})
 
     def _reactions(self, channel: str, message: dict[str, Any], at: str) -> Iterator[dict[str, Any]]:
-        """The difference between what stands in Slack and what the ledger's events add up to, as events of `at`."""
+        """The difference between what stands in Slack and what the ledger's events add up to, as events of `at`, or of
+        the moment after the last event that we have: Slack's clock is read in whole seconds.
+        """
         ts = message["ts"]
+        at = max(at, f"{float(self.ledger.ratings.last_event_ts(self.me.team, channel, ts)) + 1e-6:.6f}")
         there = {
             (user, canonical(reaction["name"]))
             for reaction in self._complete(channel, message)

@@ -55,6 +55,13 @@ class Ratings:
             sums[rating.user] += rating.sign if rating.role in ("agent", "admin") else 0
         return sum(n > 0 for n in sums.values()), sum(n < 0 for n in sums.values())
 
+    def last_event_ts(self, team: str, channel: str, ts: str) -> str:
+        """When the newest stored event on this message happened, by Slack's clock; "0" without any."""
+        found = self._connections.db.execute(
+            "SELECT max(event_ts) FROM rating_events WHERE (team, channel, ts) = (?,?,?)", (team, channel, ts)
+        ).fetchone()
+        return found[0] or "0"
+
     def reactions_on(self, team: str, channel: str, ts: str) -> set[tuple[str, str]]:
         """(user, emoji) of all reactions that stand on one message, whatever they mean. Pending events count too late."""
         rows = self._connections.db.execute(
