@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check install acceptance screenshots clean chaos
+.PHONY: demo test check install chaos
 
 demo: $(STAMP)
 	$(BIN)/evenkeel demo
