@@ -12,7 +12,7 @@ import structlog
 from slack_bolt import Ack, App, Respond
 from slack_sdk import WebClient
 
-from bot.answer_view import actions, button, section
+from bot.answer_view import actions, button, context, section
 from bot.commands import number
 from bot.modals import PATIENCE_S, View, modal, plain
 from bot.reasons import CORRECT_ACTION, LOCKED
@@ -33,8 +33,10 @@ FIELD = "answer"
 LONGEST = 3_000  # Slack's own limit of an input's value
 SAVE_S = 1.5  # a sent form wants its answer within three seconds
 NOT_YOU = "Only support agents can write better answers. If you should be one, ask an admin to add you to AGENTS."
+UNKNOWN = "I could not check with Slack whether you are an agent, so nothing was done. Please try again in a minute."
 GONE = "That answer is no longer known here, so it cannot be corrected."
 NO_FORM = "Slack did not open the form. Please press the button again."
+CUT = f"The answer has more than the {LONGEST:,} characters that a form can hold: its end is missing here."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +60,8 @@ class Corrections:
 
     def start(self, user: str, channel: str, action: dict[str, Any], trigger_id: str) -> None:
         """A click on “Write a better answer”."""
-        if not self.may(user):
-            private(self.client, channel, user, NOT_YOU)
+        if refused := self.refused(user):
+            private(self.client, channel, user, refused)
             return
         exchange = self.ledger.exchanges.get(number(action.get("value") or "") or 0)
         if exchange is None or exchange.tuned is None:
@@ -77,10 +79,10 @@ class Corrections:
         view = body["view"]
         exchange_id, _, channel = view["private_metadata"].partition(" ")
         exchange = self.ledger.exchanges.get(number(exchange_id) or 0)
-        if exchange is None or not self.may(body["user"]["id"]):
-            return
         role: Role = "base" if action["action_id"].endswith("base") else "tuned"
-        fresh = form(exchange, channel, start_from=role)
+        if exchange is None or not both_said(exchange) or self.refused(body["user"]["id"]):
+            return
+        fresh = form(exchange, channel, start_from=role, edition=view["hash"])
         try:
             persist(lambda: self.client.views_update(view_id=view["id"], view=fresh), for_s=PATIENCE_S)
         except SLACK_ERRORS as error:
@@ -103,8 +105,8 @@ class Corrections:
         """What is wrong with a sent form, by field; empty when it can be kept."""
         block, text = written(body["view"])
         exchange_id = body["view"]["private_metadata"].partition(" ")[0]
-        if not self.may(body["user"]["id"]):
-            return {block: NOT_YOU}
+        if refused := self.refused(body["user"]["id"]):
+            return {block: refused}
         if self.ledger.exchanges.get(number(exchange_id) or 0) is None:
             return {block: GONE}
         return {} if text else {block: "Please write the answer that the customer should have got."}
@@ -156,8 +158,10 @@ class Corrections:
             self.ledger.audit(user, "take_back", {"kind": kind, "number": number(which)})
         return "Taken back: no further training run will see it."
 
-    def may(self, user: str) -> bool:
-        return self.roles.role_of(user) in ("agent", "admin")
+    def refused(self, user: str) -> str:
+        """Why this person may not write lessons; empty when they may."""
+        role = self.roles.role_of(user)
+        return "" if role in ("agent", "admin") else UNKNOWN if role == "unknown" else NOT_YOU
 
 
 def written(view: dict[str, Any]) -> tuple[str, str]:
@@ -169,12 +173,21 @@ def written(view: dict[str, Any]) -> tuple[str, str]:
     return next((b["block_id"] for b in view["blocks"] if b["type"] == "input"), FIELD), ""
 
 
-def form(exchange: Exchange, channel: str, *, start_from: Role = "tuned") -> View:
-    """The modal, prefilled with what one of the models said. The block's id changes with it, or Slack keeps what was typed."""
+def both_said(exchange: Exchange) -> bool:
+    """Whether there is a choice: the base spoke, too, and said something else."""
     tuned, base = exchange.tuned, exchange.base
-    chosen = tuned if start_from == "tuned" else base
-    answer = chosen.text[:LONGEST] if chosen else ""
-    both = base is not None and base.status == "ok" and tuned is not None and tuned.text.strip() != base.text.strip()
+    if tuned is None or base is None or base.status != "ok":
+        return False
+    return tuned.text.strip() != base.text.strip()
+
+
+def form(exchange: Exchange, channel: str, *, start_from: Role = "tuned", edition: str = "0") -> View:
+    """The modal, prefilled with what one of the models said.
+
+    Each `edition` has another field: in the same one, Slack keeps what was typed.
+    """
+    chosen = exchange.tuned if start_from == "tuned" else exchange.base
+    answer = chosen.text if chosen else ""
     question = escape(exchange.question.text[:500])
     starts = [
         button("From the bot's answer", f"{START_ACTION}tuned", "tuned"),
@@ -183,8 +196,9 @@ def form(exchange: Exchange, channel: str, *, start_from: Role = "tuned") -> Vie
     return modal(
         "A better answer",
         section(f"*Question*\n{question}"),
-        *([actions(*starts)] if both else []),
-        field(f"{FIELD}_{start_from}", "What the answer should have been", answer),
+        *([actions(*starts)] if both_said(exchange) else []),
+        field(f"{FIELD}_{edition}_{start_from}", "What the answer should have been", answer[:LONGEST]),
+        *([context(CUT)] if len(answer) > LONGEST else []),
         close="Cancel",
         callback_id=CORRECTION_VIEW,
         private_metadata=f"{exchange.exchange_id} {channel}",

@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any
 
 import structlog
-from slack_bolt import Ack, App
+from slack_bolt import Ack, App, Respond
 from slack_sdk import WebClient
 
 from bot.answer_view import context, section
-from bot.corrections import FIELD, LONGEST, NO_FORM, NOT_YOU, SAVE_S, Corrections, field, form
+from bot.corrections import FIELD, LONGEST, NO_FORM, SAVE_S, Corrections, field, form
 from bot.modals import View, modal, open_then_fill, plain
 from bot.question import language_of
 from bot.question import plain as plain_text
@@ -50,24 +50,26 @@ class Teaching:
         app.shortcut(TEACH_SHORTCUT)(self._on_shortcut)
         app.view(TEACH_VIEW)(self._on_taught)
 
-    def _on_shortcut(self, ack: Ack, body: dict[str, Any]) -> None:
+    def _on_shortcut(self, ack: Ack, body: dict[str, Any], respond: Respond) -> None:
         ack()
         user, channel = body["user"]["id"], body["channel"]["id"]
-        if not self.corrections.may(user):
-            private(self.client, channel, user, NOT_YOU)
+        if refused := self.corrections.refused(user):
+            private(self.client, channel, user, refused, respond=respond)
             return
         shown = open_then_fill(self.client, body["trigger_id"], TITLE, lambda: self.preview(channel, body["message"]))
         if not shown:
-            private(self.client, channel, user, NO_FORM)
+            private(self.client, channel, user, NO_FORM, respond=respond)
 
     def preview(self, channel: str, message: dict[str, Any]) -> View:
         """The form with the question that this message replies to; a word instead where there is nothing to teach."""
         if message.get("user") == self.me.user:
             exchange = self.ledger.exchanges.find(self.me.team, channel, message["ts"])
-            return form(exchange, channel) if exchange else modal(TITLE, section("That is no answer that I remember."))
+            if exchange is None or exchange.tuned is None:
+                return modal(TITLE, section("That is no answer that I remember."))
+            return form(exchange, channel)
         answer = plain_text(str(message.get("text") or ""), self.me.user)
         thread_ts = message.get("thread_ts")
-        if message.get("bot_id") or not answer or not thread_ts or thread_ts == message["ts"]:
+        if not by_a_person(message) or not answer or not thread_ts or thread_ts == message["ts"]:
             return modal(TITLE, section(NOTHING))
         asked = question_before(self._thread(channel, thread_ts, message["ts"]), message, self.me)
         place = {"channel": channel, "thread_ts": thread_ts, "ts": message["ts"], "author": message.get("user", ""),
@@ -98,8 +100,8 @@ class Teaching:
     def _on_taught(self, ack: Ack, body: dict[str, Any]) -> None:
         user, view = body["user"]["id"], body["view"]
         question, answer = (typed(view, name) for name in (QUESTION, ANSWER))
-        if not self.corrections.may(user):
-            ack(response_action="errors", errors={ANSWER: NOT_YOU})
+        if refused := self.corrections.refused(user):
+            ack(response_action="errors", errors={ANSWER: refused})
         elif not question or not answer:
             ack(response_action="errors", errors={ANSWER if question else QUESTION: "Please write a text here."})
         else:
@@ -127,10 +129,15 @@ def question_before(thread: Sequence[dict[str, Any]], reply: dict[str, Any], me:
     """The message that the reply answers: the newest earlier one of another person, or else what the thread is about, also
     where an app wrote it (a ticket from elsewhere). Empty if that is ours.
     """
-    people = [m for m in thread if m.get("user") not in (me.user, reply.get("user")) and not m.get("bot_id")]
+    people = [m for m in thread if m.get("user") not in (me.user, reply.get("user")) and by_a_person(m)]
     earlier = [m for m in people if float(m["ts"]) < float(reply["ts"])]
     found = earlier[-1:] or [m for m in thread[:1] if m.get("user") != me.user]
     return found[0] if found else {}
+
+
+def by_a_person(message: dict[str, Any]) -> bool:
+    """Apps and Slack itself write messages, too."""
+    return not message.get("bot_id") and message.get("user", "USLACKBOT") != "USLACKBOT"
 
 
 def typed(view: dict[str, Any], block_id: str) -> str:

@@ -55,17 +55,17 @@ def test_an_answer_that_was_forgotten_while_somebody_wrote_takes_no_correction(s
     assert ledger.verify() == ()
 
 
-@pytest.mark.parametrize("role", ["customer", "unknown"])
+@pytest.mark.parametrize(("role", "words"), [("customer", "Only support agents"), ("unknown", "could not check")])
 def test_who_is_no_agent_at_the_click_gets_no_form(
-    slack: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, role: str
+    slack: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, role: str, words: str
 ) -> None:
     _, note = disliked(slack, "U0ASHA")
-    shown, told_before = slack.view("U0ASHA"), len(slack.ephemerals("U0ASHA"))
+    shown = slack.view("U0ASHA")
     monkeypatch.setattr(Roles, "role_of", lambda self, user: role)
 
     slack.click("U0ASHA", SUPPORT, note["ts"], "evenkeel_correct")
 
-    slack.wait_for(lambda: len(slack.ephemerals("U0ASHA")) > told_before, timeout=5)
+    told(slack, "U0ASHA", words)
     assert slack.view("U0ASHA") == shown
 
 
@@ -119,7 +119,22 @@ def test_from_the_base_and_back_the_field_holds_the_bots_answer_and_the_row_says
     assert row(ledger, "There and back.")["started_from"] == "tuned"
 
 
-def test_a_long_answer_fits_its_field_and_as_much_can_be_written(
+def test_the_same_start_twice_brings_its_answer_back_over_what_was_typed(slack: Any, ledger: Ledger) -> None:
+    ts, note = disliked(slack, "U0TOM")
+    exchange(slack, ledger, ts, base=True)
+    view = form_of(slack, "U0TOM", note)
+    slack.click_in_view("U0TOM", view["id"], "evenkeel_start_from_base")
+    slack.wait_for(lambda: "SECRET BASE ANSWER" in str(slack.view("U0TOM")["blocks"]), timeout=5)
+    before = slack.view("U0TOM")
+
+    slack.click_in_view("U0TOM", view["id"], "evenkeel_start_from_base", values=typed(before, "half a thou"))
+    slack.wait_for(lambda: slack.view("U0TOM")["hash"] != before["hash"], timeout=5)
+
+    slack.submit("U0TOM", view["id"], {})
+    assert row(ledger, "SECRET BASE ANSWER")["started_from"] == "base"
+
+
+def test_a_long_answer_fits_its_field_is_said_to_be_cut_and_as_much_can_be_written(
     slack: Any, ledger: Ledger, engine: ModelServer
 ) -> None:
     engine.text = "word " * 800
@@ -127,6 +142,7 @@ def test_a_long_answer_fits_its_field_and_as_much_can_be_written(
     view = form_of(slack, "U0TOM", note)
     field = field_of(view)
     assert len(field["initial_value"]) == field["max_length"] == LONGEST == 3_000
+    assert "its end is missing here" in str(view["blocks"])
 
     whole = "x" * LONGEST
     assert slack.submit("U0TOM", view["id"], typed(view, whole)) == {}
