@@ -186,6 +186,7 @@ CREATE TABLE reasons (
 );
 ALTER TABLE corrections ADD COLUMN removed_at TEXT;
 ALTER TABLE corrections ADD COLUMN started_from TEXT NOT NULL DEFAULT 'tuned';
+CREATE INDEX corrections_exchange ON corrections(exchange_id);
 CREATE TABLE taught (
   taught_id INTEGER PRIMARY KEY, team TEXT NOT NULL, channel TEXT NOT NULL, thread_ts TEXT NOT NULL, ts TEXT NOT NULL,
   question TEXT NOT NULL CHECK (question <> ''), answer TEXT NOT NULL CHECK (answer <> ''), language TEXT,

@@ -78,14 +78,16 @@ class Taught:
     def of_author(self, user: str, limit: int = 5) -> tuple[Written, ...]:
         """What this person wrote last, newest first."""
         rows = self._connections.db.query(
-            "SELECT 'correction' AS kind, c.correction_id AS number, e.text AS question, c.text, c.at,"
-            "  c.removed_at IS NOT NULL AS removed, EXISTS (SELECT 1 FROM corrections n WHERE n.exchange_id=c.exchange_id"
-            f"  AND n.correction_id > c.correction_id AND n.{_TRUSTED} AND n.removed_at IS NULL) AS replaced"
-            " FROM corrections c JOIN exchanges e USING (exchange_id) WHERE c.author=:user"
-            " UNION ALL SELECT 'taught', t.taught_id, t.question, t.answer, t.at, t.removed_at IS NOT NULL, EXISTS"
-            "  (SELECT 1 FROM taught n WHERE (n.team, n.channel, n.ts) = (t.team, t.channel, t.ts)"
-            "  AND n.taught_id > t.taught_id) FROM taught t WHERE t.teacher=:user"
-            " ORDER BY at DESC, number DESC LIMIT :limit",
+            "WITH mine AS (SELECT 'correction' AS kind, correction_id AS number, text, at, removed_at FROM corrections"
+            "  WHERE author=:user UNION ALL SELECT 'taught', taught_id, answer, at, removed_at FROM taught"
+            "  WHERE teacher=:user ORDER BY at DESC, number DESC LIMIT :limit)"
+            " SELECT m.kind, m.number AS number, e.text AS question, m.text, m.at AS at, m.removed_at IS NOT NULL AS removed, EXISTS"
+            "  (SELECT 1 FROM corrections n WHERE n.exchange_id = c.exchange_id AND n.correction_id > c.correction_id"
+            f"  AND n.{_TRUSTED} AND n.removed_at IS NULL) AS replaced"
+            " FROM mine m JOIN corrections c ON m.kind='correction' AND c.correction_id = m.number JOIN exchanges e USING (exchange_id)"
+            " UNION ALL SELECT m.kind, m.number, t.question, m.text, m.at, m.removed_at IS NOT NULL, EXISTS"
+            "  (SELECT 1 FROM taught n WHERE (n.team, n.channel, n.ts) = (t.team, t.channel, t.ts) AND n.taught_id > t.taught_id)"
+            " FROM mine m JOIN taught t ON m.kind='taught' AND t.taught_id = m.number ORDER BY at DESC, number DESC",
             {"user": user, "limit": limit},
         )
         return tuple(Written(**{**r, "removed": bool(r["removed"]), "replaced": bool(r["replaced"])}) for r in rows)
