@@ -33,6 +33,7 @@ TITLE = "Teach the bot"
 PATIENCE_S = 2.0
 LONGEST_THREAD = 1_000  # Slack's own limit of one call
 LOOK = "A question and a person's answer, as the next training run may learn them. Change what is not general."
+CUT = f"One of the two has more than the {LONGEST:,} characters that a form can hold: its end is missing here."
 UNREAD = "I cannot read this thread, so please write the question. Where I am a member, I find it myself."
 NOTHING = (
     "Use this on a person's reply in a thread: the message before it is the question, and the reply is the answer."
@@ -80,6 +81,7 @@ class Teaching:
             context(LOOK if asked else UNREAD),
             field(QUESTION, "Question", question[:LONGEST]),
             field(ANSWER, "Answer", answer[:LONGEST]),
+            *([context(CUT)] if max(len(question), len(answer)) > LONGEST else []),
             close="Cancel",
             callback_id=TEACH_VIEW,
             private_metadata=json.dumps(place),

@@ -1,12 +1,15 @@
-"""What agents write: why an answer was bad, what it should have been, and what a person's reply can teach."""
+"""What people say after a 👎: why, and what the answer should have been."""
 
+import sqlite3
 from typing import Any
 
 import pytest
 
 from bot.reasons import disputed
 from bot.roles import Roles
+from storage.errors import Busy
 from storage.ledger import Ledger
+from storage.taught import Taught
 from tests.bot.conftest import ASK, SUPPORT, Live
 from tests.bot.model_server import ModelServer
 from tests.bot.test_answering import exchange, final
@@ -51,16 +54,72 @@ def told(slack: Any, user: str, words: str) -> dict[str, Any]:
 def test_after_a_thumb_down_everybody_may_say_why_and_agents_may_write(
     slack: Any, ledger: Ledger, user: str, may_write: bool
 ) -> None:
-    before = ledger.taught.reasons().get("outdated", 0)
+    before = ledger.taught.reasons().get("wrong", 0)
     ts, note = disliked(slack, user)
     assert ("evenkeel_correct" in str(note["blocks"])) is may_write
 
     slack.click(user, SUPPORT, note["ts"], "evenkeel_reason_wrong")
     told(slack, user, "“Wrong” is noted")
-    slack.wait_for(lambda: ledger.taught.reasons().get("wrong", 0) >= 1)
+    assert ledger.taught.reasons()["wrong"] == before + 1
     slack.unreact(user, SUPPORT, final(slack, SUPPORT, ts)[0]["ts"], "-1")
-    slack.wait_for(lambda: ledger.inbox.depth() == 0)
-    assert ledger.taught.reasons().get("outdated", 0) == before
+    slack.wait_for(lambda: ledger.taught.reasons().get("wrong", 0) == before, timeout=5)
+    (kept,) = ledger.connections.db.execute("SELECT count(*) FROM reasons WHERE user=?", (user,)).fetchone()
+    assert kept, "the reason itself stays"
+
+
+def test_customers_are_asked_in_the_language_of_their_question(slack: Any, live: Live, ledger: Ledger) -> None:
+    ts = slack.say("U0JONAS", SUPPORT, "<@U0EVENKEEL> Wie kann ich mein Passwort zurücksetzen, bitte?")
+    answer = final(slack, SUPPORT, ts)[0]["ts"]
+    slack.react("U0JONAS", SUPPORT, answer, "-1")
+    note = told(slack, "U0JONAS", "Was war daran nicht gut?")
+    assert "Veraltet" in str(note["blocks"]) and "Outdated" not in str(note["blocks"])
+    slack.click("U0JONAS", SUPPORT, note["ts"], "evenkeel_reason_person")
+    told(slack, "U0JONAS", "„Mit einem Menschen sprechen“ unter der Antwort")
+
+    before = len(slack.ephemerals("U0ASHA"))
+    slack.react("U0ASHA", SUPPORT, answer, "-1")
+    slack.wait_for(lambda: "What was wrong" in str(slack.ephemerals("U0ASHA")[before:]), timeout=5)
+
+
+def test_who_said_why_can_still_write_a_better_answer(slack: Any, ledger: Ledger) -> None:
+    _, note = disliked(slack, "U0ASHA")
+    slack.click("U0ASHA", SUPPORT, note["ts"], "evenkeel_reason_outdated")
+    thanks = told(slack, "U0ASHA", "“Outdated” is noted")
+
+    assert thanks["ts"] == note["ts"] and "evenkeel_reason" not in str(thanks["blocks"])
+    slack.click("U0ASHA", SUPPORT, thanks["ts"], "evenkeel_correct")
+    slack.wait_for(lambda: "A better answer" in str(slack.view("U0ASHA")), timeout=5)
+
+
+def test_a_second_thumb_down_of_the_same_person_is_kept_and_not_asked_about(
+    slack: Any, live: Live, ledger: Ledger
+) -> None:
+    ts, _ = disliked(slack, "U0TOM")
+    notes = len(slack.ephemerals("U0TOM"))
+    answer = final(slack, SUPPORT, ts)[0]["ts"]
+    slack.react("U0TOM", SUPPORT, answer, "x")
+    slack.click("U0TOM", SUPPORT, answer, "evenkeel_feedback", "down")
+    found = exchange(slack, ledger, ts).exchange_id
+    slack.wait_for(lambda: len(ledger.ratings.of(found)) == 3, timeout=5)
+    slack.wait_for(live.quiet)
+
+    assert len(slack.ephemerals("U0TOM")) == notes and ledger.ratings.split(found) == (0, 1)
+
+
+def test_a_reason_that_cannot_be_kept_is_not_thanked_for(
+    slack: Any, live: Live, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, note = disliked(slack, "U0TOM")
+    before = ledger.taught.reasons()
+
+    def locked(*_: Any, **__: Any) -> None:
+        raise Busy("locked")
+
+    monkeypatch.setattr(Taught, "give_reason", locked)
+    slack.click("U0TOM", SUPPORT, note["ts"], "evenkeel_reason_tone")
+    told(slack, "U0TOM", "nothing was kept")
+    assert ledger.taught.reasons() == before
+    assert note["ts"] in [n["ts"] for n in slack.ephemerals("U0TOM") if "evenkeel_reason_tone" in str(n["blocks"])]
 
 
 def test_the_newest_reason_counts_and_none_without_a_thumb_down(slack: Any, live: Live, ledger: Ledger) -> None:
@@ -83,7 +142,7 @@ def test_agents_who_disagree_are_told_so(slack: Any, ledger: Ledger) -> None:
     slack.wait_for(lambda: ledger.ratings.split(exchange(slack, ledger, ts).exchange_id) == (1, 0))
     slack.react("U0ASHA", SUPPORT, answer, "-1")
 
-    assert "1 👍 1 👎 by agents so far" in told(slack, "U0ASHA", "What was wrong")["text"]
+    assert "What was wrong" in told(slack, "U0ASHA", "1 👍 1 👎 by agents so far")["text"]
     assert disputed((2, 0)) == "" and disputed((2, 1)) == "2 👍 1 👎"
 
 
@@ -147,71 +206,45 @@ def test_who_has_lost_the_role_writes_nothing(slack: Any, ledger: Ledger, monkey
     assert ledger.lessons.corrections() == kept
 
 
-# Teach the bot
-
-
-def taught(slack: Any, user: str = "U0ASHA", reply: str = "Open Billing, then Invoices.") -> tuple[str, dict[str, Any]]:
-    """(the reply's ts, the form over it). A customer asks a person, and a person answers."""
-    root = slack.say("U0JONAS", SUPPORT, "Where do I find my invoices?")
-    ts = slack.say("U0TOM", SUPPORT, reply, thread_ts=root)
-    slack.shortcut(user, SUPPORT, ts, "evenkeel_teach")
-    slack.wait_for(lambda: "One moment" not in str(slack.view(user) or "One moment"), timeout=5)
-    return ts, dict(slack.view(user))
-
-
-def test_a_persons_reply_becomes_a_lesson_once_it_was_looked_at(slack: Any, live: Live, ledger: Ledger) -> None:
-    ts, view = taught(slack)
-    shown = str(view["blocks"])
-    assert "Where do I find my invoices?" in shown and "Open Billing, then Invoices." in shown
-    assert slack.submit("U0ASHA", view["id"], typed(view, "Open Billing, then Invoices. Pick a month.")) == {}
-    thanks = told(slack, "U0ASHA", "your answer is kept")
-
-    (lesson,) = [x for x in ledger.taught.lessons("Be brief.") if "Pick a month" in x.answer]
-    assert lesson.question == "Where do I find my invoices?" and lesson.source == "taught"
-    assert lesson.messages[0] == {"role": "system", "content": "Be brief."} and lesson.author == "U0ASHA"
-    assert lesson.conversation_id.startswith(f"T0DEMO:{SUPPORT}:")
-
-    slack.click("U0ASHA", SUPPORT, thanks["ts"], "evenkeel_take_back")
-    told(slack, "U0ASHA", "Taken back")
-    assert not [x for x in ledger.taught.lessons("") if "Pick a month" in x.answer]
-
-
-def test_teaching_the_same_reply_again_replaces_the_lesson(slack: Any, ledger: Ledger) -> None:
-    ts, view = taught(slack, reply="Look into the attic.")
-    slack.submit("U0ASHA", view["id"], {})
-    slack.shortcut("U0INES", SUPPORT, ts, "evenkeel_teach")
-    slack.wait_for(lambda: "attic" in str(slack.view("U0INES") or ""), timeout=5)
-    slack.submit("U0INES", slack.view("U0INES")["id"], typed(slack.view("U0INES"), "Look into the cellar."))
-
-    found = [x for x in ledger.taught.lessons("") if "Look into the" in x.answer]
-    assert [(x.answer, x.author) for x in found] == [("Look into the cellar.", "U0INES")]
-
-
-def test_customers_teach_nothing(slack: Any, ledger: Ledger) -> None:
-    root = slack.say("U0JONAS", SUPPORT, "Where is the door?")
-    ts = slack.say("U0TOM", SUPPORT, "To the left.", thread_ts=root)
-    slack.shortcut("U0MIA", SUPPORT, ts, "evenkeel_teach")
-
-    told(slack, "U0MIA", "Only support agents")
-    assert slack.view("U0MIA") is None
-
-
-def test_the_bots_own_answer_is_corrected_and_a_first_message_teaches_nothing(
-    slack: Any, ledger: Ledger, engine: ModelServer
+def test_a_form_that_slack_does_not_open_or_the_ledger_does_not_keep_says_so(
+    slack: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ts = slack.say("U0MIA", SUPPORT, ASK)
-    answer = final(slack, SUPPORT, ts)[0]["ts"]
-    slack.shortcut("U0ASHA", SUPPORT, answer, "evenkeel_teach")
-    slack.wait_for(lambda: "A better answer" in str(slack.view("U0ASHA")), timeout=5)
+    _, note = disliked(slack, "U0TOM")
+    slack.fault("views.open", "error", code="expired_trigger_id")
+    slack.click("U0TOM", SUPPORT, note["ts"], "evenkeel_correct")
+    told(slack, "U0TOM", "did not open the form")
 
-    slack.shortcut("U0ASHA", SUPPORT, ts, "evenkeel_teach")
-    slack.wait_for(lambda: "person's reply in a thread" in str(slack.view("U0ASHA")), timeout=5)
+    kept, view = ledger.lessons.corrections(), form_of(slack, "U0TOM", note)
+    other = sqlite3.connect(ledger.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    reply = slack.submit("U0TOM", view["id"], typed(view, "Mine."))
+    other.execute("ROLLBACK")
+    other.close()
+    assert "nothing was kept" in str(reply["errors"]) and ledger.lessons.corrections() == kept
+    assert slack.submit("U0TOM", view["id"], typed(view, "Mine.")) == {}
+    assert [c.answer for c in ledger.lessons.corrections() if c not in kept] == ["Mine."]
 
 
-def test_an_emptied_form_is_sent_back_at_its_field(slack: Any, ledger: Ledger) -> None:
-    _, view = taught(slack, reply="Use the side door.")
-    question = next(b["block_id"] for b in view["blocks"] if b["type"] == "input" and b["label"]["text"] == "Question")
+def test_ones_lessons_say_what_became_of_them_and_a_press_in_the_home_shows_at_once(
+    slack: Any, live: Live, ledger: Ledger
+) -> None:
+    slack.wait_for(live.quiet)
+    ts, _ = disliked(slack, "U0ASHA")
+    found = exchange(slack, ledger, ts).exchange_id
+    for author, text in (("U0ASHA", "Old."), ("U0ASHA", "Mine."), ("U0TOM", "Tom's.")):
+        ledger.lessons.correct(found, author=author, role="agent", text=text)
+    assert [(w.text, w.replaced, w.removed) for w in ledger.taught.of_author("U0ASHA", 2)] == [
+        ("Mine.", True, False),
+        ("Old.", True, False),
+    ]
+    toms = ledger.taught.of_author("U0TOM")[0]
+    assert ledger.taught.take_back("correction", toms.number, by="U0TOM")
+    assert [w.replaced for w in ledger.taught.of_author("U0ASHA", 2)] == [False, True]
+    assert ledger.lessons.corrections()[-1].answer == "Mine."
 
-    reply = slack.submit("U0ASHA", view["id"], {question: {"answer": {"type": "plain_text_input", "value": " "}}})
-    assert reply == {"errors": {question: "Please write a text here."}}
-    assert not [x for x in ledger.taught.lessons("") if "side door" in x.answer]
+    slack.open_home("U0ASHA")
+    slack.wait_for(lambda: "· replaced" in str(slack.home("U0ASHA")), timeout=5)
+    number = ledger.taught.of_author("U0ASHA")[0].number
+    slack.click_in_view("U0ASHA", slack.home("U0ASHA")["id"], "evenkeel_take_back", f"correction:{number}")
+    slack.wait_for(lambda: f"correction:{number}" not in str(slack.home("U0ASHA")), timeout=5)
+    assert all(w.removed for w in ledger.taught.of_author("U0ASHA", 2))
