@@ -17,16 +17,17 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
 
-# The fast part: style, types, import rules, every test that needs no model.
+# The fast part: style, types, import rules, every test that needs no model and kills nothing.
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -m "not model" --timeout 120 -n 4
+	$(BIN)/pytest -q -m "not model and not chaos" --timeout 120 -n 4
 
-# Everything: the fast part, then the whole loop on the real model.
+# Everything: the fast part, some kills, then the whole loop on the real model.
 test: check
+	$(BIN)/pytest -q -m chaos --timeout 300
 	$(BIN)/pytest -q -m model
 
 # 1,000 random kills under load, then one at every write, sync, rename and removal. About an hour.
