@@ -91,32 +91,32 @@ class Corrections:
     def _on_written(self, ack: Ack, body: dict[str, Any]) -> None:
         try:
             with self.ledger.connections.patience(SAVE_S):
-                errors = self.refusal(body)
-                correction_id = 0 if errors else self.keep(body)  # before the ack: what was not kept must not look kept
+                refused = self.refusal(body)
+                correction_id = (
+                    0 if refused else self.keep(body)
+                )  # before the ack: what was not kept must not look kept
         except Busy:
-            errors = {written(body["view"])[0]: LOCKED}
-        if errors:
-            ack(response_action="errors", errors=errors)
+            refused, correction_id = LOCKED, 0
+        if not correction_id:
+            ack(response_action="errors", errors={written(body["view"])[0]: refused or GONE})
             return
         ack()
         self.thank(body["user"]["id"], body["view"]["private_metadata"].partition(" ")[2], "correction", correction_id)
 
-    def refusal(self, body: dict[str, Any]) -> dict[str, str]:
-        """What is wrong with a sent form, by field; empty when it can be kept."""
-        block, text = written(body["view"])
-        exchange_id = body["view"]["private_metadata"].partition(" ")[0]
+    def refusal(self, body: dict[str, Any]) -> str:
+        """What is wrong with a sent form; empty when it can be kept."""
         if refused := self.refused(body["user"]["id"]):
-            return {block: refused}
-        if self.ledger.exchanges.get(number(exchange_id) or 0) is None:
-            return {block: GONE}
-        return {} if text else {block: "Please write the answer that the customer should have got."}
+            return refused
+        return "" if written(body["view"])[1] else "Please write the answer that the customer should have got."
 
     def keep(self, body: dict[str, Any]) -> int:
-        """Store the correction; call only when `refusal` is empty. Raises Busy."""
-        exchange_id, user = int(body["view"]["private_metadata"].partition(" ")[0]), body["user"]["id"]
+        """Store the correction, where `refusal` is empty; 0 when the answer is forgotten by now. Raises Busy."""
+        exchange_id, user = number(body["view"]["private_metadata"].partition(" ")[0]) or 0, body["user"]["id"]
         block, text = written(body["view"])
         role, started_from = self.roles.role_of(user), "base" if block.endswith("base") else "tuned"
         with self.ledger.connections.write():
+            if self.ledger.exchanges.get(exchange_id) is None:
+                return 0
             self.ledger.audit(user, "correct", {"exchange_id": exchange_id})
             return self.ledger.lessons.correct(
                 exchange_id, author=user, role=role, text=text, started_from=started_from

@@ -95,12 +95,13 @@ class Taught:
     # Why an answer was disliked
 
     def give_reason(self, exchange_id: int, *, user: str, role: RaterRole, reason: Reason) -> None:
-        """A person's reason; the newest one counts."""
+        """A person's reason; the newest one counts. Nothing when the answer is forgotten by now."""
         with self._connections.write() as db:
             db.execute(
-                "INSERT INTO reasons(exchange_id, user, role, reason, at) VALUES (?,?,?,?,?)"
+                "INSERT INTO reasons(exchange_id, user, role, reason, at)"
+                " SELECT exchange_id, ?, ?, ?, ? FROM exchanges WHERE exchange_id=?"
                 " ON CONFLICT DO UPDATE SET reason=excluded.reason, role=excluded.role, at=excluded.at",
-                (exchange_id, user, role, reason, to_text(self._clock())),
+                (user, role, reason, to_text(self._clock()), exchange_id),
             )
 
     def reasons(self) -> dict[Reason, int]:

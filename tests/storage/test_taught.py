@@ -234,6 +234,11 @@ def test_a_reason_counts_while_its_thumb_stands_and_again_when_it_is_back(ledger
     assert ledger.taught.reasons() == {"tone": 1}
 
 
+def test_a_reason_for_an_answer_that_was_forgotten_meanwhile_leaves_nothing(ledger: Ledger) -> None:
+    ledger.taught.give_reason(999, user="U0MIA", role="customer", reason="wrong")
+    assert ledger.taught.reasons() == {} and ledger.verify() == ()
+
+
 def test_two_thumbs_of_one_person_are_one_reason(ledger: Ledger) -> None:
     number = answered(ledger)
     for emoji in ("-1", "feedback:down"):
