@@ -89,12 +89,11 @@ class Corrections:
             log.info("start_from_failed", code=trouble_of(error).code)
 
     def _on_written(self, ack: Ack, body: dict[str, Any]) -> None:
+        """Kept before the ack: what could not be kept must not look kept."""
         try:
             with self.ledger.connections.patience(SAVE_S):
                 refused = self.refusal(body)
-                correction_id = (
-                    0 if refused else self.keep(body)
-                )  # before the ack: what was not kept must not look kept
+                correction_id = 0 if refused else self.keep(body)
         except Busy:
             refused, correction_id = LOCKED, 0
         if not correction_id:
