@@ -17,6 +17,13 @@ from storage.digests import digest_of
 from storage.ledger import Ledger
 
 
+_THREADS = """
+SELECT team, channel, thread_ts FROM exchanges WHERE asker=:user
+UNION SELECT team, channel, thread_ts FROM taught WHERE :user IN (asker, author, teacher)
+UNION SELECT e.team, e.channel, e.thread_ts FROM corrections c JOIN exchanges e USING (exchange_id) WHERE c.author=:user
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """What was forgotten, in numbers."""
@@ -29,17 +36,9 @@ class Receipt:
 
 
 def forget(ledger: Ledger, datasets_dir: Path, user: str, *, actor: str) -> Receipt:
-    """Forget this person. The datasets go last: a crash in between is made up for by calling it again."""
+    """Forget this person. The datasets go before the commit: a crash in between is made up for by calling it again."""
     with ledger.connections.write() as db:
-        threads = {
-            f"{row[0]}:{row[1]}:{row[2]}"
-            for row in db.execute("SELECT team, channel, thread_ts FROM exchanges WHERE asker=?", (user,)).fetchall()
-        } | {
-            f"{row[0]}:{row[1]}:{row[2]}"
-            for row in db.execute(
-                "SELECT team, channel, thread_ts FROM taught WHERE ? IN (asker, author)", (user,)
-            ).fetchall()
-        }
+        threads = {":".join(row) for row in db.execute(_THREADS, {"user": user}).fetchall()}
         _forget_context(db, user)
         questions = db.execute("DELETE FROM exchanges WHERE asker=?", (user,)).rowcount
         ratings = db.execute("DELETE FROM rating_events WHERE user=?", (user,)).rowcount
@@ -66,8 +65,8 @@ def forget(ledger: Ledger, datasets_dir: Path, user: str, *, actor: str) -> Rece
             "INSERT INTO erasures(at, actor, receipt) VALUES (?,?,?)",
             (to_text(ledger.clock()), "themselves" if actor == user else actor, json.dumps(body)),
         )
-    for digest in found:
-        shutil.rmtree(datasets_dir / digest)
+        for digest in found:
+            shutil.rmtree(datasets_dir / digest)
     return receipt
 
 
