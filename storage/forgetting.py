@@ -16,7 +16,6 @@ from storage.clock import to_text
 from storage.digests import digest_of
 from storage.ledger import Ledger
 
-
 _THREADS = """
 SELECT team, channel, thread_ts FROM exchanges WHERE asker=:user
 UNION SELECT team, channel, thread_ts FROM taught WHERE :user IN (asker, author, teacher)
