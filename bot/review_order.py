@@ -1,85 +1,59 @@
-"""Which pair of answers a reviewer should look at first. Pure: texts in, an order out.
+"""Which exchanges a reviewer's ten minutes are best spent on. Pure: same rows in, same order out.
 
-Knows no ledger and no Slack. All measures are of words or characters, so they hold in every language.
+The value of a card: disagreement × frequency × 2 if somebody dislikes the answer. Disagreement is 1 − Dice similarity of
+the two answers' word pairs, frequency 1 + how many other recent questions nearly equal this one.
 """
 
-import hashlib
 import re
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from datasketch import MinHash, MinHashLSH
+from storage.picks import Candidate
 
-from storage.records import Pair, Role
-
-NEAR = 0.6  # share of common character triples from which two questions are the same one
-PERMUTATIONS = 32
-WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
-_BLANK = MinHash(num_perm=PERMUTATIONS, seed=1, hashfunc=zlib.crc32)
+PERMUTATIONS, BANDS, ROWS = 64, 16, 4  # questions that share about half of their word pairs are found as near
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\w+")  # Chinese and Japanese by the character: they have no spaces
+NUMBER = re.compile(r"\d+")
 
 
-def ranked(pairs: Sequence[Pair], questions: Iterable[str]) -> tuple[Pair, ...]:
-    """The same pairs, most worth a look first; equal ones newest first.
+def ranked(candidates: Sequence[Candidate], recent: Sequence[str]) -> tuple[int, ...]:
+    """The exchanges, the most valuable first; the newer one of equals. `recent` holds the candidates' questions, too."""
+    often = frequency([c.question for c in candidates], recent)
+    worth = {
+        c.exchange_id: disagreement(c.tuned, c.base) * count * (2 if c.disliked else 1)
+        for c, count in zip(candidates, often, strict=True)
+    }
+    return tuple(sorted(worth, key=lambda exchange_id: (-worth[exchange_id], -exchange_id)))
 
-    Worth is disagreement × frequency × 2 if disliked. `questions` is all that was asked lately, the pairs' own included.
+
+def disagreement(one: str, other: str) -> float:
+    """1 − Dice similarity of the word pairs, counted with repetition: 0 for equal words, 1 when no pair is shared."""
+    first, second = Counter(_pairs(one)), Counter(_pairs(other))
+    whole = first.total() + second.total()
+    return 1 - 2 * (first & second).total() / whole if whole else 0.0
+
+
+def frequency(questions: Sequence[str], recent: Sequence[str]) -> tuple[int, ...]:
+    """1 + the number of others among `recent` that nearly equal each question. Numbers count as equal.
+
+    Source: MinHash over word pairs with locality-sensitive hashing (datasketch).
     """
-    often = frequencies((*questions, *(p.question for p in pairs)))
-    return tuple(sorted(pairs, key=lambda p: (-worth(p, often[normal(p.question)]), -p.exchange_id)))
+    from datasketch import MinHash, MinHashLSH  # it brings scipy: half a second that only the review needs
+
+    shapes = [frozenset(_pairs(NUMBER.sub("0", question))) for question in questions]
+    seen = Counter(frozenset(_pairs(NUMBER.sub("0", question))) for question in recent)
+    distinct = sorted({*seen, *shapes} - {frozenset()}, key=sorted)
+    sketches = MinHash.bulk([[p.encode() for p in sorted(s)] for s in distinct], num_perm=PERMUTATIONS, seed=1)
+    index = MinHashLSH(num_perm=PERMUTATIONS, params=(BANDS, ROWS))
+    for number, sketch in enumerate(sketches):
+        index.insert(number, sketch)
+    near = {
+        shape: sum(seen[distinct[twin]] for twin in index.query(sketch))
+        for shape, sketch in zip(distinct, sketches, strict=True)
+    }
+    return tuple(max(1, near.get(shape, 1)) for shape in shapes)
 
 
-def worth(pair: Pair, frequency: int) -> float:
-    return (1 - similarity(pair.tuned, pair.base)) * frequency * (2 if pair.disliked else 1)
-
-
-def first_of(exchange_id: int, reviewer: str) -> Role:
-    """The answer that this reviewer sees as A: a coin that falls the same way whenever it is thrown."""
-    coin = hashlib.sha256(f"{exchange_id} {reviewer}".encode()).digest()[0]
-    return "tuned" if coin % 2 else "base"
-
-
-def similarity(one: str, other: str) -> float:
-    """From 0 (no two words in a row in common) to 1 (the same words). Source: Dice's coefficient over word pairs."""
-    a, b = word_pairs(one), word_pairs(other)
-    both = a.total() + b.total()
-    return 2 * (a & b).total() / both if both else 1.0
-
-
-def word_pairs(text: str) -> Counter[tuple[str, str]]:
-    """Each word with the one before it, the first with nothing before it, so that one word is a text, too."""
-    words = WORD.findall(text.casefold())
-    return Counter(zip(("", *words), words, strict=False))
-
-
-def normal(question: str) -> str:
-    """The question's words alone: what two people who ask the same have in common."""
-    return " ".join(WORD.findall(question.casefold()))
-
-
-def frequencies(questions: Iterable[str]) -> dict[str, int]:
-    """How many of the questions say (nearly) the same, for each of them, by its `normal` form.
-
-    Each joins the first group whose leader it nearly equals, or leads a new one: linear in the number of questions,
-    however alike they are. Source: MinHash with locality-sensitive hashing (datasketch), checked by exact Jaccard.
-    """
-    counted = Counter(map(normal, questions))
-    index = MinHashLSH(threshold=NEAR, num_perm=PERMUTATIONS)
-    leaders: dict[str, set[str]] = {}
-    leader_of: dict[str, str] = {}
-    for text in counted:
-        triples = {text[i : i + 3] for i in range(max(1, len(text) - 2))}
-        sketch = _BLANK.copy()
-        sketch.update_batch([triple.encode() for triple in triples])
-        near = sorted(leader for leader in index.query(sketch) if _jaccard(triples, leaders[leader]) >= NEAR)
-        leader_of[text] = near[0] if near else text
-        if not near:
-            leaders[text] = triples
-            index.insert(text, sketch)
-    sizes = Counter[str]()
-    for text, leader in leader_of.items():
-        sizes[leader] += counted[text]
-    return {text: sizes[leader] for text, leader in leader_of.items()}
-
-
-def _jaccard(a: set[str], b: set[str]) -> float:
-    return len(a & b) / len(a | b)
+def _pairs(text: str) -> list[str]:
+    """Neighbouring words; the word itself where there is only one."""
+    words = WORD.findall(text.lower())
+    return [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)] or words

@@ -22,7 +22,6 @@ from storage.inbox import Inbox
 from storage.learned import Learned
 from storage.lessons import Lessons
 from storage.migrations import migrations
-from storage.picks import Picks
 from storage.notices import Notices
 from storage.picks import Picks
 from storage.promotions import Promotions, decision_digest
@@ -46,7 +45,6 @@ class Ledger:
         self.requests = Requests(self.connections, clock)
         self.threads = Threads(self.connections, clock)
         self.ratings = Ratings(self.connections, clock)
-        self.picks = Picks(self.connections, clock, self.exchanges)
         self.lessons = Lessons(self.connections, clock)
         self.taught = Taught(self.connections, clock)
         self.runs = Runs(self.connections, clock)

@@ -1,31 +1,72 @@
-"""What reviewers picked, blind, between the tuned answer and the base's.
+"""Blind picks of the review queue: which of two unlabelled answers a reviewer found better.
 
-Promise: one pick a reviewer and exchange, and the first one stands. Only agents' and admins' picks are read back.
-Knows who spoke; what a reviewer is shown of it is decided in bot/review_view.py.
+Promise: one pick a reviewer and exchange, never changed; nobody is asked about an answer whose speaker they have seen;
+only picks of agents and admins count.
 """
 
-import math
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 
 from storage.clock import Clock, to_text
 from storage.database import Connections
-from storage.exchanges import Exchanges
-from storage.records import Exchange, Pair, PickVerdict, Role, WinRate
+from storage.records import RaterRole, Role
+from storage.shares import wilson
 
-Z95 = 1.959963984540054  # the standard normal's 97.5 % point
-ENOUGH_PICKS = 2  # an exchange with so many verdicts is not asked about again
-LOOK_BACK = timedelta(days=30)
-_TRUSTED = "('agent','admin')"
+PickVerdict = Literal["tuned", "base", "both", "neither", "skip"]
+ENOUGH = 2  # picks that an exchange needs; skips do not count
+_TEAM = "p.role IN ('agent','admin')"
+_WANTED = (
+    "NOT EXISTS (SELECT 1 FROM picks p WHERE p.exchange_id = e.exchange_id AND p.reviewer = :reviewer)"
+    " AND (SELECT count(*) FROM picks p WHERE p.exchange_id = e.exchange_id AND p.verdict <> 'skip') < :enough"
+)
+_UNSEEN = (
+    "e.asker <> :reviewer"
+    " AND e.exchange_id NOT IN (SELECT r.exchange_id FROM ratings r WHERE r.user = :reviewer)"
+    " AND e.exchange_id NOT IN (SELECT c.exchange_id FROM corrections c WHERE c.author = :reviewer)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """An exchange that a reviewer may be asked about."""
+
+    exchange_id: int
+    question: str
+    tuned: str
+    base: str
+    disliked: bool  # a 👎 of anybody stands
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WinRate:
+    """How often tuned was picked over base: `share` = (wins + ties / 2) / n, with its 95 % interval.
+
+    A tie is “both fine” or “both bad”; skips count nowhere. Without a pick the share is None and the interval 0 to 1.
+    """
+
+    wins: int
+    losses: int
+    ties: int
+    share: float | None
+    low: float
+    high: float
+
+    @property
+    def n(self) -> int:
+        return self.wins + self.losses + self.ties
 
 
 class Picks:
-    def __init__(self, connections: Connections, clock: Clock, exchanges: Exchanges) -> None:
-        self._connections, self._clock, self._exchanges = connections, clock, exchanges
+    def __init__(self, connections: Connections, clock: Clock) -> None:
+        self._connections, self._clock = connections, clock
 
-    def add(self, exchange_id: int, *, reviewer: str, role: str, first: Role, verdict: PickVerdict) -> bool:
-        """Store a pick; False (and nothing changes) if this reviewer has picked here, or the exchange was erased.
+    def add(self, exchange_id: int, *, reviewer: str, role: RaterRole, first: Role, verdict: PickVerdict) -> bool:
+        """Store a pick. False, and nothing changes, when this reviewer has picked already or the exchange is gone.
 
-        `first` is the answer that the card showed as A.
+        `first`: who was shown as answer A.
         """
         with self._connections.write() as db:
             cursor = db.execute(
@@ -35,81 +76,82 @@ class Picks:
             )
             return cursor.rowcount == 1
 
-    def open_for(self, reviewer: str, *, limit: int = 1_000) -> tuple[Pair, ...]:
-        """What this reviewer may still compare, newest first: of the last 30 days, both answers there and different,
-        tuned spoken by an adapter, not picked by this reviewer and by fewer than two others (a skip is no verdict).
+    def candidates(self, reviewer: str, *, max_age_s: float, limit: int = 1_000) -> tuple[Candidate, ...]:
+        """What this reviewer may be asked about, newest first: both answers ok and different, tuned spoken by an adapter,
+        no older than `max_age_s`, picked by fewer than two, and not by them; not their own question, and none that they
+        rated or corrected, for then they know who spoke.
         """
         rows = self._connections.db.query(
-            "SELECT e.exchange_id, e.text AS question, t.text AS tuned, b.text AS base,"
-            " e.exchange_id IN (SELECT exchange_id FROM ratings WHERE sign < 0) AS disliked FROM exchanges e"
-            " JOIN answers t ON t.exchange_id=e.exchange_id AND t.role='tuned' AND t.status='ok'"
-            " JOIN answers b ON b.exchange_id=e.exchange_id AND b.role='base' AND b.status='ok'"
-            " WHERE e.asked_at >= ? AND t.adapter_digest IS NOT NULL AND trim(t.text) <> trim(b.text)"
-            " AND NOT EXISTS (SELECT 1 FROM picks p WHERE p.exchange_id=e.exchange_id AND p.reviewer=?)"
-            " AND (SELECT count(*) FROM picks p WHERE p.exchange_id=e.exchange_id AND p.verdict <> 'skip') < ?"
-            " ORDER BY e.exchange_id DESC LIMIT ?",
-            (self._since(), reviewer, ENOUGH_PICKS, limit),
+            "WITH disliked AS (SELECT DISTINCT exchange_id FROM ratings WHERE sign < 0)"
+            " SELECT e.exchange_id, e.text AS question, t.text AS tuned, b.text AS base,"
+            " e.exchange_id IN (SELECT exchange_id FROM disliked) AS disliked FROM exchanges e"
+            " JOIN answers t ON t.exchange_id = e.exchange_id AND t.role = 'tuned' AND t.status = 'ok'"
+            " JOIN answers b ON b.exchange_id = e.exchange_id AND b.role = 'base' AND b.status = 'ok'"
+            " WHERE e.asked_at >= :since AND t.adapter_digest IS NOT NULL AND trim(t.text) <> trim(b.text)"
+            f" AND {_WANTED} AND {_UNSEEN} ORDER BY e.exchange_id DESC LIMIT :most",
+            {"reviewer": reviewer, "since": self._since(max_age_s), "enough": ENOUGH, "most": limit},
         )
-        return tuple(Pair(**{**row, "disliked": bool(row["disliked"])}) for row in rows)
+        return tuple(Candidate(**{**row, "disliked": bool(row["disliked"])}) for row in rows)
 
-    def recent_questions(self, *, limit: int = 1_000) -> tuple[str, ...]:
-        """What people asked in the last 30 days, newest first, reviewed or not: it says how often a question comes up."""
+    def recent_questions(self, *, max_age_s: float, limit: int = 1_000) -> tuple[str, ...]:
+        """What was asked lately, newest first, whoever answered."""
         rows = self._connections.db.execute(
-            "SELECT text FROM exchanges WHERE asked_at >= ? ORDER BY exchange_id DESC LIMIT ?", (self._since(), limit)
+            "SELECT text FROM exchanges WHERE asked_at >= ? ORDER BY exchange_id DESC LIMIT ?",
+            (self._since(max_age_s), limit),
         ).fetchall()
         return tuple(row[0] for row in rows)
 
-    def win_rate(self, adapter_digest: str | None = None) -> WinRate:
-        """Tuned against base over all picks, or over those on answers of one adapter. Skips are left out."""
-        counts = dict(
-            self._connections.db.execute(
-                "SELECT p.verdict, count(*) FROM picks p JOIN answers t ON t.exchange_id=p.exchange_id AND t.role='tuned'"
-                f" WHERE p.role IN {_TRUSTED} AND (:adapter IS NULL OR t.adapter_digest=:adapter) GROUP BY p.verdict",
-                {"adapter": adapter_digest},
-            ).fetchall()
-        )
-        ties = counts.get("both", 0) + counts.get("neither", 0)
-        return win_rate_of(counts.get("tuned", 0), counts.get("base", 0), ties)
-
-    def preferences(self) -> tuple[tuple[Exchange, Role], ...]:
-        """Exchanges in which agents and admins preferred one answer, with its role; none on which they disagree."""
+    def still_wanted(self, reviewer: str, exchange_ids: Sequence[int]) -> frozenset[int]:
+        """Those of them that are still known, not picked by this reviewer and picked by fewer than two."""
         rows = self._connections.db.execute(
-            f"SELECT exchange_id, min(verdict) FROM picks WHERE role IN {_TRUSTED} AND verdict IN ('tuned','base')"
-            " GROUP BY exchange_id HAVING count(DISTINCT verdict) = 1 ORDER BY exchange_id"
+            f"SELECT e.exchange_id FROM exchanges e WHERE e.exchange_id IN (SELECT value FROM json_each(:ids)) AND {_WANTED}",
+            {"reviewer": reviewer, "ids": json.dumps(list(exchange_ids)), "enough": ENOUGH},
         ).fetchall()
-        found = ((self._exchanges.get(exchange_id), role) for exchange_id, role in rows)
-        return tuple((exchange, role) for exchange, role in found if exchange is not None)
+        return frozenset(row[0] for row in rows)
 
-    def last_of(self, reviewer: str, limit: int) -> tuple[PickVerdict, ...]:
-        """This reviewer's newest verdicts, newest first."""
+    def verdicts_of(self, reviewer: str, exchange_ids: Sequence[int]) -> tuple[PickVerdict, ...]:
+        """What this reviewer said about them, in the order of saying."""
         rows = self._connections.db.execute(
-            "SELECT verdict FROM picks WHERE reviewer=? ORDER BY pick_id DESC LIMIT ?", (reviewer, limit)
+            "SELECT verdict FROM picks WHERE reviewer=? AND exchange_id IN (SELECT value FROM json_each(?)) ORDER BY pick_id",
+            (reviewer, json.dumps(list(exchange_ids))),
         ).fetchall()
         return tuple(row[0] for row in rows)
 
     def count_by(self, reviewer: str) -> int:
-        """How many verdicts this reviewer has given. Skips are left out."""
-        row = self._connections.db.execute(
+        """How many exchanges this person has judged; skips do not count."""
+        found = self._connections.db.execute(
             "SELECT count(*) FROM picks WHERE reviewer=? AND verdict <> 'skip'", (reviewer,)
         ).fetchone()
-        return int(row[0])
+        return int(found[0])
 
-    def _since(self) -> str:
-        return to_text(self._clock() - LOOK_BACK)
+    def win_rate(self, adapter_digest: str | None = None) -> WinRate:
+        """Tuned against base over all picks, or over those on what this adapter has said.
+
+        It holds for the exchanges that were reviewed: the queue prefers those that differ and those with a 👎.
+        """
+        wins, losses, ties = self._connections.db.execute(
+            "SELECT coalesce(sum(p.verdict = 'tuned'), 0), coalesce(sum(p.verdict = 'base'), 0),"
+            " coalesce(sum(p.verdict IN ('both','neither')), 0) FROM picks p JOIN answers t"
+            f" ON t.exchange_id = p.exchange_id AND t.role = 'tuned' WHERE {_TEAM}"
+            " AND (:adapter IS NULL OR t.adapter_digest = :adapter)",
+            {"adapter": adapter_digest},
+        ).fetchone()
+        return win_rate(int(wins), int(losses), int(ties))
+
+    def preferences(self) -> tuple[tuple[int, Role], ...]:
+        """(exchange_id, chosen role) where agents and admins agree that one answer is better, in order of exchanges."""
+        rows = self._connections.db.execute(
+            f"SELECT p.exchange_id, min(p.verdict) FROM picks p WHERE {_TEAM} AND p.verdict IN ('tuned','base')"
+            " GROUP BY p.exchange_id HAVING min(p.verdict) = max(p.verdict) ORDER BY p.exchange_id"
+        ).fetchall()
+        return tuple((row[0], row[1]) for row in rows)
+
+    def _since(self, max_age_s: float) -> str:
+        return to_text(self._clock() - timedelta(seconds=max_age_s))
 
 
-def win_rate_of(wins: int, losses: int, ties: int) -> WinRate:
-    """The share (wins + ties / 2) / n with its 95 % Wilson score interval.
-
-    Source: Wilson (1927), the score interval without continuity correction. Each pick counts as one trial, so two
-    reviewers of one exchange count as two. Differs in that a tie is half a success: its variance is smaller than the
-    interval assumes, which errs on the wide side.
-    """
-    n = wins + losses + ties
-    if n == 0:
-        return WinRate(wins=0, losses=0, ties=0, n=0, share=None, low=0.0, high=1.0)
-    share, squared = (wins + ties / 2) / n, Z95**2
-    middle = (share + squared / (2 * n)) / (1 + squared / n)
-    half = Z95 * math.sqrt(share * (1 - share) / n + squared / (4 * n * n)) / (1 + squared / n)
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return WinRate(wins=wins, losses=losses, ties=ties, n=n, share=share, low=low, high=high)
+def win_rate(wins: int, losses: int, ties: int) -> WinRate:
+    """The share and its Wilson interval, a tie as half a success. Pure."""
+    n, points = wins + losses + ties, wins + ties / 2
+    low, high = wilson(points, n)
+    return WinRate(wins=wins, losses=losses, ties=ties, share=points / n if n else None, low=low, high=high)

@@ -18,7 +18,6 @@ Direction = Literal["higher", "lower"]
 Verdict = Literal["PROMOTE", "REFUSE", "HOLD"]
 Domain = Literal["target", "general"]
 ComparisonState = Literal["gain", "kept", "undecided", "lost", "unknown"]
-PickVerdict = Literal["tuned", "base", "both", "neither", "skip"]
 RunState = Literal["requested", "building", "training", "scoring", "decided", "failed", "cancelled"]
 
 ACTIVE_STATES: tuple[RunState, ...] = ("requested", "building", "training", "scoring")
@@ -142,33 +141,6 @@ class Rating:
     role: RaterRole
     reaction: str
     sign: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """One question with two answers that a reviewer may compare blind. `disliked`: a 👎 stands on what was shown."""
-
-    exchange_id: int
-    question: str
-    tuned: str
-    base: str
-    disliked: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WinRate:
-    """How often reviewers preferred tuned to base, blind. Both fine and both bad are ties; a tie counts half.
-
-    `share` is None while n = 0; `low` and `high` are its 95 % Wilson interval (0 and 1 while n = 0).
-    """
-
-    wins: int
-    losses: int
-    ties: int
-    n: int
-    share: float | None
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
