@@ -250,5 +250,5 @@ def load_dataset(folder: Path) -> Dataset:
 
 
 def _read(path: Path) -> tuple[Lesson, ...]:
-    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line)  # U+2028 ends no row
     return tuple(Lesson(**{**row, "messages": tuple(row["messages"])}) for row in rows)
