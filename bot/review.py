@@ -5,7 +5,9 @@ the next card shows; a second click on a card, or one on a card that is out of d
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -20,10 +22,11 @@ from bot.replies import private
 from bot.review_order import ranked
 from bot.review_view import Session, first_of, instead, session_from, verdict_of
 from bot.roles import Roles
-from bot.safe_text import escape
+from bot.safe_text import escape, safe
 from bot.slack import SLACK_ERRORS, persist, trouble_of
-from storage.errors import EvenkeelError
+from storage.errors import Busy, EvenkeelError
 from storage.ledger import Ledger
+from storage.picks import Candidate
 from storage.records import Exchange, RaterRole
 from storage.settings import Settings
 
@@ -43,7 +46,10 @@ class Review:
     def command(self, command: dict[str, Any], respond: Respond) -> None:
         """`/review`: the first card in a modal; a private word to everybody else."""
         user, channel = command["user_id"], command["channel_id"]
-        if refusal := refusal_for(self.roles.role_of(user)):
+        role = self.roles.role_of(user)
+        if refusal := refusal_for(role):
+            with suppress(Busy):
+                self.ledger.audit(user, "review_refused", {"role": role})
             private(self.client, channel, user, refusal, respond=respond)
         elif not open_then_fill(self.client, command["trigger_id"], look.TITLE, lambda: self.begin(user, channel)):
             private(self.client, channel, user, look.NO_VIEW, respond=respond)
@@ -62,13 +68,17 @@ class Review:
             open_then_fill(self.client, body["trigger_id"], look.TITLE, build)
 
     def begin(self, user: str, channel: str) -> View:
-        """The first card of a new session, the most valuable ones first."""
+        """The first card of a new session."""
         picks = self.ledger.picks
-        found = picks.candidates(user, max_age_s=MAX_AGE_S)
-        if not found:
-            return instead(look.EMPTY)
-        order = ranked(found, picks.recent_questions(max_age_s=MAX_AGE_S))
-        return self.next(user, Session(queue=order[:CARDS], channel=channel))
+        found = {c.exchange_id: c for c in picks.candidates(user, max_age_s=MAX_AGE_S)}
+        order = ranked(tuple(found.values()), picks.recent_questions(max_age_s=MAX_AGE_S)) if found else ()
+        queue = tuple(islice((number for number in order if self._differs(found[number])), CARDS))
+        return self.next(user, Session(queue=queue, channel=channel)) if queue else instead(look.EMPTY)
+
+    def _differs(self, candidate: Candidate) -> bool:
+        """Whether a reader sees two answers, and not twice the same."""
+        shown = [safe(text, self.settings.link_domains) for text in (candidate.tuned, candidate.base)]
+        return all(shown) and shown[0] != shown[1]
 
     def next(self, user: str, session: Session, *, said: str = "") -> View:
         """The first card of the session that still wants this reviewer's pick, or the end of it."""
@@ -78,7 +88,9 @@ class Review:
             if exchange_id in wanted and (exchange := self.ledger.exchanges.get(exchange_id)):
                 return self._card(exchange, user, session, said)
         verdicts = picks.verdicts_of(user, session.queue)
-        return look.thanks(verdicts, picks.win_rate(), len(picks.preferences()), said=said)
+        champion = self.ledger.promotions.champion()
+        mine = picks.win_rate(champion.adapter_digest) if champion and champion.adapter_digest else None
+        return look.thanks(verdicts, picks.win_rate(), len(picks.preferences()), champion=mine, said=said)
 
     def press(self, body: dict[str, Any], choice: str, value: str) -> None:
         """A click on a card: the pick is stored, the next card shown. While the ledger is locked the card stays."""

@@ -1,14 +1,15 @@
 """Which exchanges a reviewer's ten minutes are best spent on. Pure: same rows in, same order out.
 
+Every third card is one drawn by lot, in the lot's order: the win rate is measured on those alone. The others come by value.
 The value of a card: disagreement × frequency × 2 if somebody dislikes the answer. Disagreement is 1 − Dice similarity of
 the two answers' word pairs, frequency 1 + how many other recent questions nearly equal this one.
 """
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 
-from storage.picks import Candidate
+from storage.picks import ONE_IN, Candidate, drawn, lot
 
 PERMUTATIONS, BANDS, ROWS = 64, 16, 4  # questions that share about half of their word pairs are found as near
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\w+")  # Chinese and Japanese by the character: they have no spaces
@@ -16,7 +17,18 @@ NUMBER = re.compile(r"\d+")
 
 
 def ranked(candidates: Sequence[Candidate], recent: Sequence[str]) -> tuple[int, ...]:
-    """The exchanges, the most valuable first; the newer one of equals. `recent` holds the candidates' questions, too."""
+    """The exchanges in the order of asking. `recent` holds the candidates' questions, too."""
+    by_lot = deque(sorted((c.exchange_id for c in candidates if drawn(c.exchange_id)), key=lot))
+    by_value = deque(valued([c for c in candidates if not drawn(c.exchange_id)], recent))
+    order = list[int]()
+    while by_lot or by_value:
+        first = by_lot if by_lot and (len(order) % ONE_IN == 0 or not by_value) else by_value
+        order.append(first.popleft())
+    return tuple(order)
+
+
+def valued(candidates: Sequence[Candidate], recent: Sequence[str]) -> tuple[int, ...]:
+    """The exchanges, the most valuable first; the newer one of equals."""
     often = frequency([c.question for c in candidates], recent)
     worth = {
         c.exchange_id: disagreement(c.tuned, c.base) * count * (2 if c.disliked else 1)

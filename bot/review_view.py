@@ -120,8 +120,10 @@ def _cut(text: str, longest: int) -> str:
     return parts[0] + (" …" if len(parts) > 1 else "") if parts else "–"
 
 
-def thanks(verdicts: Sequence[PickVerdict], rate: WinRate, preferences: int, *, said: str = "") -> View:
-    """The end of a session: what it changed."""
+def thanks(
+    verdicts: Sequence[PickVerdict], rate: WinRate, preferences: int, *, champion: WinRate | None = None, said: str = ""
+) -> View:
+    """The end of a session: what it changed. `champion`: the rate of what serves now."""
     judged = [v for v in verdicts if v != "skip"]
     pairs = sum(v in ("tuned", "base") for v in judged)
     counted = f"{_many(len(judged), 'answer pair')} judged, {_many(len(verdicts) - len(judged), 'card')} skipped."
@@ -133,7 +135,8 @@ def thanks(verdicts: Sequence[PickVerdict], rate: WinRate, preferences: int, *, 
             f"*What it changed*\n{_many(pairs, 'preference pair')} came of it; the team's picks give {preferences} in all."
         ),
         section(f"*Tuned against base, picked blind*\n{rate_text(rate)}"),
-        context("This holds for the reviewed questions: cards with different answers, many askers or a 👎 come first."),
+        *([section(f"*What serves now against base*\n{rate_text(champion)}")] if champion else []),
+        context("Every third card is drawn by lot, and only those count here; the others teach most."),
         actions(button("More cards", REVIEW_ACTION, "more")),
     )
 
@@ -141,7 +144,7 @@ def thanks(verdicts: Sequence[PickVerdict], rate: WinRate, preferences: int, *, 
 def rate_text(rate: WinRate) -> str:
     """`60 % for tuned (95 % interval 41 to 77 %, n = 25). Both fine and both bad count half.`"""
     if rate.share is None:
-        return "Nothing was judged yet."
+        return "Nothing drawn by lot was judged yet."
     span = f"95 % interval {100 * rate.low:.0f} to {100 * rate.high:.0f} %"
     ties = " Both fine and both bad count half." if rate.ties else ""
     return f"{100 * rate.share:.0f} % for tuned ({span}, n = {rate.n}).{ties}"

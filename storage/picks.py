@@ -1,7 +1,8 @@
 """Blind picks of the review queue: which of two unlabelled answers a reviewer found better.
 
 Promise: one pick a reviewer and exchange, never changed; nobody is asked about an answer whose speaker they have seen;
-only picks of agents and admins count.
+only picks of agents and admins count. The win rate is that of a third of the exchanges, drawn by lot and served in the
+lot's order: what is asked about does not depend on what was said.
 """
 
 import json
@@ -12,10 +13,12 @@ from typing import Literal
 
 from storage.clock import Clock, to_text
 from storage.database import Connections
+from storage.digests import digest_of
 from storage.records import RaterRole, Role
 from storage.shares import wilson
 
 PickVerdict = Literal["tuned", "base", "both", "neither", "skip"]
+ONE_IN = 3  # exchanges is drawn for the win rate
 ENOUGH = 2  # picks that an exchange needs; skips do not count
 _TEAM = "p.role IN ('agent','admin')"
 _WANTED = (
@@ -44,7 +47,8 @@ class Candidate:
 class WinRate:
     """How often tuned was picked over base: `share` = (wins + ties / 2) / n, with its 95 % interval.
 
-    A tie is “both fine” or “both bad”; skips count nowhere. Without a pick the share is None and the interval 0 to 1.
+    Counted are exchanges. A tie is “both fine”, “both bad”, or reviewers who contradict each other; skips count nowhere.
+    Without a pick the share is None and the interval 0 to 1.
     """
 
     wins: int
@@ -125,18 +129,18 @@ class Picks:
         return int(found[0])
 
     def win_rate(self, adapter_digest: str | None = None) -> WinRate:
-        """Tuned against base over all picks, or over those on what this adapter has said.
+        """Tuned against base over the picked exchanges that were drawn by lot, of all adapters or of this one.
 
-        It holds for the exchanges that were reviewed: the queue prefers those that differ and those with a 👎.
+        It holds for questions of which both models made an answer, and a different one.
         """
-        wins, losses, ties = self._connections.db.execute(
-            "SELECT coalesce(sum(p.verdict = 'tuned'), 0), coalesce(sum(p.verdict = 'base'), 0),"
-            " coalesce(sum(p.verdict IN ('both','neither')), 0) FROM picks p JOIN answers t"
-            f" ON t.exchange_id = p.exchange_id AND t.role = 'tuned' WHERE {_TEAM}"
-            " AND (:adapter IS NULL OR t.adapter_digest = :adapter)",
+        rows = self._connections.db.execute(
+            "SELECT p.exchange_id, sum((p.verdict = 'tuned') - (p.verdict = 'base')) FROM picks p JOIN answers t"
+            f" ON t.exchange_id = p.exchange_id AND t.role = 'tuned' WHERE {_TEAM} AND p.verdict <> 'skip'"
+            " AND (:adapter IS NULL OR t.adapter_digest = :adapter) GROUP BY p.exchange_id",
             {"adapter": adapter_digest},
-        ).fetchone()
-        return win_rate(int(wins), int(losses), int(ties))
+        ).fetchall()
+        points = [found for exchange_id, found in rows if drawn(exchange_id)]
+        return win_rate(sum(p > 0 for p in points), sum(p < 0 for p in points), points.count(0))
 
     def preferences(self) -> tuple[tuple[int, Role], ...]:
         """(exchange_id, chosen role) where agents and admins agree that one answer is better, in order of exchanges."""
@@ -148,6 +152,16 @@ class Picks:
 
     def _since(self, max_age_s: float) -> str:
         return to_text(self._clock() - timedelta(seconds=max_age_s))
+
+
+def lot(exchange_id: int) -> int:
+    """Its place in an order that nobody has chosen. Pure."""
+    return int(digest_of([exchange_id, "lot"]), 16)
+
+
+def drawn(exchange_id: int) -> bool:
+    """Whether this exchange is one of those that the win rate is measured on. Pure."""
+    return lot(exchange_id) % ONE_IN == 0
 
 
 def win_rate(wins: int, losses: int, ties: int) -> WinRate:

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from bot.review_order import disagreement, ranked
+from bot.review_order import disagreement, ranked, valued
 from bot.review_view import first_of, rate_text, session_from, verdict_of
 from bot.roles import Roles
 from storage.ledger import Ledger
-from storage.picks import Candidate, WinRate
+from storage.picks import Candidate, WinRate, drawn, lot
 from storage.records import Answer, Question
 from storage.shares import wilson
 from tests.bot.conftest import SUPPORT, Live
@@ -80,9 +80,10 @@ def test_a_session_of_ten_ends_with_what_it_changed(slack: Any, pairs: Ledger) -
 
     text = str(view["blocks"])
     assert "9 answer pairs judged, 1 card skipped" in text and "7 preference pairs came of it" in text
-    assert "n = 9" in text and "count half" in text
-    rate = pairs.picks.win_rate()
-    assert (rate.n, rate.ties, len(pairs.picks.preferences())) == (9, 2, 7)
+    assert "drawn by lot" in text
+    judged = pairs.connections.db.execute("SELECT exchange_id FROM picks WHERE verdict <> 'skip'").fetchall()
+    assert pairs.picks.win_rate().n == sum(drawn(row[0]) for row in judged)
+    assert (len(judged), len(pairs.picks.preferences())) == (9, 7)
 
     slack.click_in_view("U0ASHA", view["id"], "evenkeel_review")
     slack.wait_for(lambda: "1 of 2" in str(slack.view("U0ASHA")))
@@ -118,6 +119,7 @@ def test_customers_guests_and_who_has_lost_the_role_pick_nothing(
     slack.command("U0MIA", "/review", "", SUPPORT)
     slack.wait_for(lambda: any("Only support agents" in n["text"] for n in slack.ephemerals("U0MIA")))
     assert slack.view("U0MIA") is None
+    assert [row["action"] for row in live.ledger.audits(1)] == ["review_refused"]
 
     opened(slack, "U0TOM")
     monkeypatch.setattr(Roles, "role_of", lambda self, user: "customer")
@@ -167,7 +169,7 @@ def test_what_is_not_worth_comparing_is_not_shown(pairs: Ledger, slack: Any) -> 
 
 
 def test_only_the_first_pick_of_a_reviewer_counts_and_only_agents_do(pairs: Ledger) -> None:
-    (newest, *_) = pairs.exchanges.recent(1)
+    newest = next(e for e in pairs.exchanges.recent(12) if drawn(e.exchange_id))
     assert pairs.picks.add(newest.exchange_id, reviewer="U0ASHA", role="agent", first="tuned", verdict="base")
     assert not pairs.picks.add(newest.exchange_id, reviewer="U0ASHA", role="agent", first="tuned", verdict="tuned")
     pairs.picks.add(newest.exchange_id, reviewer="U0MIA", role="customer", first="tuned", verdict="tuned")
@@ -187,7 +189,51 @@ def test_disagreement_frequency_and_dislike_come_first() -> None:
     alone = one(6, question="something quite different again")
 
     asked = [near, alone, disliked, *often]
-    assert ranked(asked, [c.question for c in asked]) == (4, 3, 2, 5, 6, 1)
+    assert valued(asked, [c.question for c in asked]) == (4, 3, 2, 5, 6, 1)
+
+
+def test_every_third_card_comes_by_lot_and_the_rest_by_value() -> None:
+    asked = [one(n, question=f"{n} {n * n} {n * 7}") for n in range(1, 61)]
+    order = ranked(asked, [])
+    by_lot = sorted((n for n in range(1, 61) if drawn(n)), key=lot)
+
+    assert sorted(order) == list(range(1, 61)) and 12 <= len(by_lot) <= 28
+    assert [n for n in order if drawn(n)] == by_lot
+    assert all(drawn(n) for n in order[0:30:3]) and not any(drawn(n) for n in (*order[1:30:3], *order[2:30:3]))
+
+
+def test_the_win_rate_is_that_of_all_though_the_queue_prefers_the_disliked(ledger: Ledger) -> None:
+    """Tuned is right on three of four, and each wrong answer of it has a 👎: the cards by value are all losses."""
+    ledger.connections.db.execute("DELETE FROM exchanges")
+    wrong = {pair(ledger, n): n % 4 == 0 for n in range(400)}
+    asked = [one(n, question=f"{n} {n * n}", disliked=wrong[n]) for n in wrong]
+    for number in ranked(asked, [])[:150]:
+        verdict = "base" if wrong[number] else "tuned"
+        ledger.picks.add(number, reviewer="U0ASHA", role="agent", first="tuned", verdict=verdict)
+    rate, every = ledger.picks.win_rate(), dict(ledger.picks.preferences())
+
+    assert rate.low < 0.75 < rate.high and 40 <= rate.n <= 60
+    assert sum(role == "tuned" for role in every.values()) / len(every) < 0.6
+    ledger.connections.db.execute("DELETE FROM exchanges")
+
+
+def test_two_reviewers_of_one_exchange_are_one_trial(pairs: Ledger) -> None:
+    first, second = [e.exchange_id for e in pairs.exchanges.recent(12) if drawn(e.exchange_id)][:2]
+    for reviewer, verdict in (("U0ASHA", "tuned"), ("U0TOM", "tuned")):
+        pairs.picks.add(first, reviewer=reviewer, role="agent", first="tuned", verdict=verdict)
+    for reviewer, verdict in (("U0ASHA", "tuned"), ("U0TOM", "base")):
+        pairs.picks.add(second, reviewer=reviewer, role="agent", first="tuned", verdict=verdict)
+
+    rate = pairs.picks.win_rate()
+    assert (rate.wins, rate.losses, rate.ties) == (1, 0, 1)
+
+
+def test_answers_that_look_alike_make_no_card(slack: Any, pairs: Ledger) -> None:
+    pairs.connections.db.execute("DELETE FROM exchanges")
+    pair(pairs, 60, tuned="Press <F5>.\u200b", base="Press <F5>.")
+    pair(pairs, 61, tuned="\u200b", base="Press F5.")
+
+    assert "Nothing to review" in str(opened(slack)["blocks"])
 
 
 @given(st.text(max_size=60), st.text(max_size=60))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from storage.ledger import Ledger
-from storage.picks import PickVerdict, win_rate
+from storage.picks import PickVerdict, drawn, win_rate
 from storage.records import Answer, AnswerStatus, Question, RaterRole, RatingEvent
 
 NOW = datetime(2026, 11, 24, 9, tzinfo=UTC)
@@ -40,6 +40,13 @@ def exchange(
     ledger.exchanges.record(number, Answer(role="base", status=base_status, text=base, base_digest="b"))
     message, _ = ledger.exchanges.intend_message(number, 1, team="T", channel="C")
     ledger.exchanges.message_posted(message.message_id, f"{number}.9")
+    return number
+
+
+def by_lot(ledger: Ledger, *, adapter: str = "a" * 64) -> int:
+    """The next exchange that is drawn for the win rate."""
+    while not drawn(number := exchange(ledger, adapter=adapter)):
+        pick(ledger, number, "base")
     return number
 
 
@@ -118,9 +125,9 @@ def test_two_picks_are_enough_and_skips_are_none(ledger: Ledger) -> None:
 
 def test_the_win_rate_counts_the_team_only_ties_half_and_skips_not_at_all(ledger: Ledger) -> None:
     for verdict in ("tuned", "tuned", "tuned", "base", "both", "neither", "skip"):
-        pick(ledger, exchange(ledger), verdict)
-    pick(ledger, exchange(ledger), "base", by="U0MIA", role="customer")
-    pick(ledger, exchange(ledger, adapter="c" * 64), "base", by="U0INES", role="admin")
+        pick(ledger, by_lot(ledger), verdict)
+    pick(ledger, by_lot(ledger), "base", by="U0MIA", role="customer")
+    pick(ledger, by_lot(ledger, adapter="c" * 64), "base", by="U0INES", role="admin")
 
     every, one = ledger.picks.win_rate(), ledger.picks.win_rate("a" * 64)
     assert (one.wins, one.losses, one.ties, one.n, one.share) == (3, 1, 2, 6, 4 / 6)
