@@ -49,7 +49,7 @@ class Outcome:
     def __str__(self) -> str:
         said = f"{self.questions} questions, {self.answered} answered, {self.noted} with a failure note, "
         said += f"{len(self.lost)} lost, {len(self.duplicates)} twice, {len(self.faults)} other faults"
-        return "\n  ".join((said, *(self.lost + self.duplicates + self.faults)[:20]))
+        return "\n  ".join((said, *self.lost[:20], *self.duplicates[:20], *self.faults[:20]))
 
 
 def outcome(slack: Driver, ledger: Ledger, asked: Sequence[Asked], weights: Path) -> Outcome:

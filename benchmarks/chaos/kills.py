@@ -27,6 +27,7 @@ TROUBLES: tuple[tuple[str, str], ...] = (
     ("chat.startStream", "lost_response"), ("chat.startStream", "http_500"), ("conversations.replies", "http_500"))  # fmt: skip
 LEASE_S = 61.0  # what the dead held is free by then: 15 s for a question, 60 for a rating
 SETTLE_S = 90.0
+BACKLOG = 150  # open questions at which people stop asking: a bot that dies every second answers about three a second
 QUIET_S = 1.5  # as long as the bot's slowest clock pauses
 
 
@@ -62,6 +63,8 @@ class Load:
             self.errors.append(error)
 
     def ask(self) -> None:
+        if self._patient():
+            return
         user, channel = self.random.choice(PEOPLE), self.random.choice(PLACES)
         channel = self.stage.slack.dm(user) if channel == "D0" else channel
         word, ts = self.stage.ask(user, channel)
@@ -69,11 +72,14 @@ class Load:
 
     def follow(self) -> None:
         """One more question in a thread."""
-        if self.asked:
+        if self.asked and not self._patient():
             earlier = self.random.choice(self.asked[-20:])
             user = self.somebody(earlier.channel, PEOPLE)
             word, ts = self.stage.ask(user, earlier.channel, thread_ts=earlier.thread_ts)
             self.asked.append(replace(earlier, word=word, ts=ts))
+
+    def _patient(self) -> bool:
+        return len(self.asked) - len(self.stage.watch.shown) >= BACKLOG
 
     def rate(self) -> None:
         """Add a reaction to an answer, or take it back."""
@@ -164,10 +170,12 @@ def settle(stage: Stage, asked: list[Asked], *, ahead_s: float = LEASE_S) -> Out
 
 
 def await_rest(stage: Stage, ledger: Ledger) -> None:
-    """Until nothing was open for a while; at most SETTLE_S."""
-    until, since = time.monotonic() + SETTLE_S, None
-    while time.monotonic() < until:
-        open_ = ledger.inbox.depth() or list(stage.data.glob("spool/*.json")) or stage.watch.undelivered
+    """Until nothing was open for a while, or nothing got less for SETTLE_S."""
+    left, until, since = None, 0.0, None
+    while left is None or time.monotonic() < until:
+        open_ = ledger.inbox.depth() + len(list(stage.data.glob("spool/*.json"))) + stage.watch.undelivered
+        if left is None or open_ < left:
+            left, until = open_, time.monotonic() + SETTLE_S
         since = None if open_ else since or time.monotonic()
         if since is not None and time.monotonic() - since > QUIET_S:
             return
