@@ -58,6 +58,9 @@ class Settings(BaseSettings):
         "http://127.0.0.1:8601/v1", description="OpenAI-compatible server that speaks base and tuned"
     )
     engine_key: SecretStr = Field(SecretStr(""), description="API key of that server, if it wants one")
+    shadow_mode: Literal["auto", "paired", "deferred"] = Field(
+        "auto", description="base speaks in the customer's passes (paired) or after them (deferred); auto: measured at start"
+    )
     max_new_tokens: int = Field(160, ge=8, le=4096, description="longest answer, in tokens")
     answer_deadline_s: float = Field(120.0, gt=0, description="seconds until a question gets an honest failure note")
     answer_workers: int = Field(2, ge=1, le=32, description="questions that the bot works on at once")

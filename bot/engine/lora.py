@@ -39,6 +39,20 @@ class Route:
     slices: list[tuple[int, int, str]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What an adapter must know of a linear layer."""
+
+    in_features: int
+    out_features: int
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, linear: nn.Linear) -> "Shape":
+        return cls(linear.in_features, linear.out_features, linear.weight.device, linear.weight.dtype)
+
+
 class RowLoRA(nn.Module):
     """A linear layer with the low-rank updates of any number of adapters. `updates[digest]` is (A (r, in), B (out, r))."""
 
@@ -69,19 +83,23 @@ def wrap(model: nn.Module, route: Route) -> dict[str, RowLoRA]:
 
 
 def add(layers: Mapping[str, RowLoRA], digest: str, folder: Path) -> None:
-    """Read an adapter and put its updates into the layers; either all of it fits or nothing changes.
+    """Read an adapter and put its updates into the layers; either all of it fits or nothing changes. Raises WeightsError."""
+    for name, update in updates(folder, {name: Shape.of(layer.linear) for name, layer in layers.items()}).items():
+        layers[name].updates[digest] = update
+
+
+def updates(folder: Path, linears: Mapping[str, Shape]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """{layer: (A (r, in), B (out, r))} of an adapter, its scale in B, on the layers' device and in their type.
 
     Raises WeightsError naming what does not fit: kind of adapter, missing or foreign module, shape, NaN.
     """
     config, tensors = read(folder)
     scale = float(config["lora_alpha"]) / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
     pairs = paired(tensors, folder)
-    strangers = sorted(set(pairs) - set(layers))
+    strangers = sorted(set(pairs) - set(linears))
     if strangers:
-        raise WeightsError(f"adapter {short(digest)} was made for another model: it has no layer {strangers[0]}.")
-    ready = {name: fitted(name, pair, layers[name].linear, int(config["r"]), scale) for name, pair in pairs.items()}
-    for name, update in ready.items():
-        layers[name].updates[digest] = update
+        raise WeightsError(f"adapter {short(folder.name)} was made for another model: it has no layer {strangers[0]}.")
+    return {name: fitted(name, pair, linears[name], int(config["r"]), scale) for name, pair in pairs.items()}
 
 
 def remove(layers: Mapping[str, RowLoRA], digest: str) -> None:
@@ -126,7 +144,7 @@ def paired(tensors: Mapping[str, torch.Tensor], folder: Path) -> dict[str, tuple
 
 
 def fitted(
-    name: str, pair: tuple[torch.Tensor, torch.Tensor], linear: nn.Linear, rank: int, scale: float
+    name: str, pair: tuple[torch.Tensor, torch.Tensor], linear: Shape, rank: int, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The pair on the layer's device and in its type, the scale folded into B in float32."""
     a, b = pair
@@ -137,4 +155,4 @@ def fitted(
         )
     if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
         raise WeightsError(f"layer {name} has weights that are not finite: this adapter is broken.")
-    return a.to(linear.weight), (b.float() * scale).to(linear.weight)
+    return a.to(linear.device, linear.dtype), (b.float() * scale).to(linear.device, linear.dtype)

@@ -48,6 +48,23 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def context_of(model: Any) -> int:
+    """Tokens that a prompt and its answer may have together."""
+    return int(getattr(model.config, "max_position_embeddings", 2048))
+
+
+def loaded(folder: Path, *, device: str | None = None, dtype: torch.dtype | None = None) -> tuple[Any, Renderer]:
+    """A base as transformers reads it. Raises WeightsError when the folder is no causal language model with a chat template."""
+    where = device or best_device()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype or best_dtype(where), local_files_only=True
+        ).to(where)
+        return model.eval(), Renderer(AutoTokenizer.from_pretrained(folder, local_files_only=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{folder} cannot be loaded as a base model: {str(error)[:300]}") from None
+
+
 class LoadedModel:
     """A base in memory, ready to be asked with or without one of its adapters."""
 
@@ -57,19 +74,12 @@ class LoadedModel:
         self.layers = lora.wrap(model, self.route)
         self.adapters: set[str] = set()
         self.hidden_size = int(model.config.hidden_size)
-        self.context = int(getattr(model.config, "max_position_embeddings", 2048))
+        self.context = context_of(model)
 
     @classmethod
     def load(cls, folder: Path, *, device: str | None = None, dtype: torch.dtype | None = None) -> "LoadedModel":
         """Raises WeightsError when the folder is no causal language model with a chat template."""
-        where = device or best_device()
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype or best_dtype(where), local_files_only=True
-            ).to(where)
-            renderer = Renderer(AutoTokenizer.from_pretrained(folder, local_files_only=True))
-        except (OSError, ValueError, KeyError) as error:
-            raise WeightsError(f"{folder} cannot be loaded as a base model: {str(error)[:300]}") from None
+        model, renderer = loaded(folder, device=device, dtype=dtype)
         return cls(model, renderer, base_digest(folder))
 
     @property

@@ -1,8 +1,13 @@
-"""Who speaks next: one thread owns the model and gives one token at a time to each row.
+"""Who speaks next: one thread owns the model and plans each pass anew.
 
 Promises: a user's row is never behind a shadow's; a row keeps the adapter that it was accepted with, also while the champion
-changes; a cancelled or late row frees its place at the next token; what goes wrong in one row ends that row with a reason.
-Knows rows and tokens. Knows no HTTP.
+changes; a cancelled or late row frees its place at the next pass; what goes wrong in one row ends that row with a reason.
+
+    a user's prompt    read alone, piece by piece, in turns with the answers of other users; shadows pause
+    users' answers     all in one pass; in the paired mode shadows fill it up, their prompts too
+    shadows            alone while no user is there; such a pass ends as soon as one comes
+
+Knows rows and passes. Knows no HTTP.
 """
 
 import contextlib
@@ -10,24 +15,32 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 import torch
 
-from bot.engine.model import LoadedModel, chosen_log_probs, cut, mean_log_prob
+from bot.engine.cache import Prefixes
+from bot.engine.decoder import Decoder, Interrupted, Segment
+from bot.engine.pairing import Pairing
+from bot.engine.render import Renderer
+from bot.engine.rows import Ask, End, Role, Row, choose
+from bot.engine.stock import StockDecoder
 from storage.errors import WeightsError
 
 log = structlog.get_logger()
 T = TypeVar("T")
-LIVE_ROWS = 8
+LIVE = {"user": 8, "shadow": 4}
 QUEUE = {"user": 64, "shadow": 256}
-SHADOW_DEADLINE_S = 300.0
+DEADLINE_S = {"user": 300.0, "shadow": 300.0}
+PIECE = {"user": 256, "shadow": 64}  # tokens of a prompt that are read in one pass
+PREFIX_BYTES = 128 * 2**20  # of earlier rows' keys and values, for users and for shadows
 ON_DEMAND = 2  # adapters kept that somebody asked for by name
+CANARY_TOKENS = 4  # no more than a pass of answers holds: nobody waits longer for a token because of a swap
 CANARY = ({"role": "user", "content": "Say in one sentence what you can help with."},)
 
 
@@ -35,61 +48,18 @@ class Full(Exception):
     """Too many rows of this role wait already."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """One row to be spoken. `emit` is called from the model's thread: with text as it grows, then once with the end."""
-
-    role: Literal["user", "shadow"]
-    adapter: str | None
-    prompt: list[int]
-    max_new_tokens: int
-    temperature: float = 0.0
-    seed: int = 0
-    stop: tuple[str, ...] = ()
-    emit: Callable[["str | End"], None]
-    cancelled: threading.Event = field(default_factory=threading.Event)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
-    """How a row ended: stop, length, cancelled, or error with a reason.
-
-    `confidence`: the mean natural-log probability of the tokens that it chose, the end token included; None without any.
-    """
-
-    reason: Literal["stop", "length", "cancelled", "error"]
-    detail: str = ""
-    tokens: int = 0
-    ttft_s: float | None = None
-    latency_s: float = 0.0
-    confidence: float | None = None
-
-
-@dataclass(slots=True)
-class Row:
-    """A live row: its cache, what it said, how likely each choice was, and what of it was shown."""
-
-    ask: Ask
-    cache: Any
-    asked_at: float
-    draw: torch.Generator
-    ids: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-    shown: int = 0
-    first_at: float | None = None
-
-
 class Scheduler:
-    """The model's thread. `submit` and `call` may be used from any thread."""
+    """The model's thread. Every method may be used from any other thread."""
 
-    def __init__(self, model: LoadedModel, weights_dir: Path) -> None:
-        self.model, self.weights_dir = model, weights_dir
+    def __init__(self, decoder: Decoder | StockDecoder, renderer: Renderer, pairing: Pairing) -> None:
+        self.decoder, self.renderer, self.pairing = decoder, renderer, pairing
         self.champion: str | None = None
-        self._waiting: dict[str, deque[tuple[Ask, float]]] = {"user": deque(), "shadow": deque()}
-        self._live: dict[str, list[Row]] = {"user": [], "shadow": []}
+        self._waiting: dict[Role, deque[tuple[Ask, float]]] = {"user": deque(), "shadow": deque()}
+        self._live: dict[Role, list[Row]] = {"user": [], "shadow": []}
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._lock, self._closing = threading.Condition(), False
         self._named: deque[str] = deque(maxlen=ON_DEMAND)
+        self._prefixes = Prefixes(PREFIX_BYTES)
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
 
@@ -103,7 +73,7 @@ class Scheduler:
             self._lock.notify()
         return pinned.adapter
 
-    def call(self, work: Callable[[], T], timeout_s: float = 120.0) -> T:
+    def _call(self, work: Callable[[], T], timeout_s: float = 120.0) -> T:
         """Run something in the model's thread between two tokens, and return or raise what it gives."""
         done: Future[T] = Future()
         self._calls.put((work, done))
@@ -126,17 +96,26 @@ class Scheduler:
             self._lock.notify()
         self._thread.join(timeout=patience_s)
 
-    # Adapters: called in the model's thread through `call`
+    # Adapters: read in the caller's thread, attached between two passes
 
     def crown(self, folder: Path | None) -> str | None:
         """Make an adapter (None: the base alone) the champion for new rows, once its canary has answered.
 
         Raises WeightsError; then who served before goes on serving.
         """
-        digest = None if folder is None else self.model.add_adapter(folder)
+        prepared: Any = None if folder is None else self.decoder.read_adapter(folder)
+        return self._call(lambda: self._crown(prepared))
+
+    def fetch(self, folder: Path) -> str:
+        """Load an adapter that somebody asks for by name. Raises WeightsError."""
+        prepared: Any = self.decoder.read_adapter(folder)
+        return self._call(lambda: self._fetch(prepared))
+
+    def _crown(self, prepared: Any) -> str | None:
+        digest = None if prepared is None else self.decoder.attach(prepared)
         if digest is not None:
             try:
-                self.prove(digest)
+                self._prove(digest)
             except WeightsError:
                 self._drop_unused()
                 raise
@@ -144,18 +123,19 @@ class Scheduler:
         self._drop_unused()
         return digest
 
-    def prove(self, digest: str) -> None:
+    def _prove(self, digest: str) -> None:
         """The canary: with the adapter the next token's logits are finite and not the base's."""
-        ids = torch.tensor([self.model.renderer.prompt(CANARY)], device=self.model.model.device)
-        base, tuned = (self.model.next_logits(ids, self.model.new_cache(), who) for who in (None, digest))
+        ids = self.renderer.prompt(CANARY)[-CANARY_TOKENS:]
+        base, tuned = self.decoder.forward(
+            [Segment(ids=ids, cache=self.decoder.new_cache(len(ids)), adapter=who) for who in (None, digest)]
+        )
         if not torch.isfinite(tuned).all():
             raise WeightsError(f"adapter {digest[:12]} answers the canary with numbers that are not finite")
         if torch.equal(base, tuned):
             raise WeightsError(f"adapter {digest[:12]} answers the canary exactly as the base does: it changes nothing")
 
-    def fetch(self, folder: Path) -> str:
-        """Load an adapter that somebody asked for by name."""
-        digest = self.model.add_adapter(folder)
+    def _fetch(self, prepared: Any) -> str:
+        digest = self.decoder.attach(prepared)
         with contextlib.suppress(ValueError):
             self._named.remove(digest)
         self._named.append(digest)
@@ -164,11 +144,11 @@ class Scheduler:
 
     def _drop_unused(self) -> None:
         with self._lock:
-            rows = [r.ask for role in self._live for r in self._live[role]] + [
-                a for role in self._waiting for a, _ in self._waiting[role]
-            ]
-        for digest in self.model.adapters - {self.champion, *self._named, *(ask.adapter for ask in rows)}:
-            self.model.remove_adapter(digest)
+            asks = [row.ask for rows in self._live.values() for row in rows]
+            asks += [ask for waiting in self._waiting.values() for ask, _ in waiting]
+        for digest in self.decoder.adapters - {self.champion, *self._named, *(ask.adapter for ask in asks)}:
+            self.decoder.remove_adapter(digest)
+            self._prefixes.forget(digest)
 
     # The loop
 
@@ -176,10 +156,9 @@ class Scheduler:
         while True:
             self._serve_calls()
             with self._lock:
-                idle = not any(self._waiting.values()) and not any(self._live.values())
                 if self._closing and not self._live["user"]:
                     break
-                if idle and self._calls.empty():
+                if not any(self._waiting.values()) and not any(self._live.values()) and self._calls.empty():
                     self._lock.wait(timeout=1.0)
                     continue
             self._turn()
@@ -194,88 +173,98 @@ class Scheduler:
                 done.set_exception(error)
 
     def _turn(self) -> None:
-        """One turn: admit a user's row, else one token for each live user row; shadows only while no user is there."""
-        for role in ("user", "shadow"):
-            with self._lock:
-                admit = (
-                    self._waiting[role].popleft() if self._waiting[role] and len(self._live[role]) < LIVE_ROWS else None
-                )
-            if admit is not None:
-                self._admit(*admit)
-            for row in list(self._live[role]):
-                if admit is None or row.ids:
-                    self._advance(row)
-            if self._live["user"] or self._waiting["user"]:
-                return
+        """One piece of a user's prompt, then one token of every other user; or the shadows."""
+        self._sweep()
+        reader = self._reader("user")
+        if reader is not None:
+            self._pass({"user": [reader]})
+        users = [row for row in self._live["user"] if row is not reader and not row.unread]
+        if users:
+            beside = self.pairing.mode == "paired" and reader is None
+            self._pass({"user": users}, room=self.pairing.room - len(users) if beside else 0)
+        elif reader is None:
+            self._pass({}, room=PIECE["shadow"] + LIVE["shadow"], interrupt=lambda: bool(self._waiting["user"]))
 
-    def _admit(self, ask: Ask, asked_at: float) -> None:
-        draw = torch.Generator().manual_seed(ask.seed)
-        row = Row(ask=ask, cache=self.model.new_cache(), asked_at=asked_at, draw=draw)
-        self._live[ask.role].append(row)
-        self._speak(row, ask.prompt)
+    def _reader(self, role: Role) -> Row | None:
+        """The first live row whose prompt is not read yet; a waiting one is admitted where there is a place."""
+        for row in self._live[role]:
+            if row.unread:
+                return row
+        with self._lock:
+            if not self._waiting[role] or len(self._live[role]) >= LIVE[role] or self._closing:
+                return None
+            ask, asked_at = self._waiting[role].popleft()
+        cache = self.decoder.new_cache(len(ask.prompt) + ask.max_new_tokens)
+        if self.decoder.shares:
+            self._prefixes.begin((role, ask.adapter), ask.prompt, cache)
+        row = Row(ask=ask, asked_at=asked_at, cache=cache, unread=list(ask.prompt[len(cache.tokens) :]),
+                  draw=torch.Generator().manual_seed(ask.seed))  # fmt: skip
+        self._live[role].append(row)
+        return row
 
-    def _advance(self, row: Row) -> None:
-        self._speak(row, row.ids[-1:])
+    def _pass(self, rows: dict[str, list[Row]], *, room: int = 0, interrupt: Callable[[], bool] | None = None) -> None:
+        """One pass for these users' rows and for shadows that fit into `room` tokens."""
+        plan = [(row, row.segment(PIECE["user"])) for row in rows.get("user", [])]
+        if room > 0:
+            plan += self._shadows(room)
+        if plan:
+            self._speak(plan, interrupt)
 
-    def _speak(self, row: Row, ids: list[int]) -> None:
-        """One pass and one token of a row; whatever breaks ends this row only."""
-        late = row.ask.role == "shadow" and time.monotonic() - row.asked_at > SHADOW_DEADLINE_S
-        if row.ask.cancelled.is_set() or late:
-            self._end(row, "cancelled", "the shadow's deadline passed" if late else "")
-            return
+    def _shadows(self, room: int) -> list[tuple[Row, Segment]]:
+        """Shadows that speak, one token each, then a piece of a prompt."""
+        speaking = [row for row in self._live["shadow"] if not row.unread][:room]
+        plan = [(row, row.segment(1)) for row in speaking]
+        left = room - len(plan)
+        reader = self._reader("shadow") if left else None
+        if reader is not None:
+            plan.append((reader, reader.segment(min(left, PIECE["shadow"]))))
+        return plan
+
+    def _speak(self, plan: Sequence[tuple[Row, Segment]], interrupt: Callable[[], bool] | None = None) -> None:
+        """One pass; whatever breaks in it is tried row by row and ends the row that breaks alone."""
         try:
-            logits = self.model.next_logits(
-                torch.tensor([ids], device=self.model.model.device), row.cache, row.ask.adapter
-            )
-            token = self._choose(logits[0], row)
+            logits = self.decoder.forward([segment for _, segment in plan], interrupt=interrupt)
+        except Interrupted:
+            return
         except Exception as error:  # the named place: one row's fault is that row's end
+            if len(plan) > 1:
+                for each in plan:
+                    self._speak([each])
+                return
+            row = plan[0][0]
             log.error("row_failed", role=row.ask.role, error=type(error).__name__)
             self._end(row, "error", f"{type(error).__name__} while generating")
             return
-        row.first_at = row.first_at or time.monotonic()
-        self._take(row, token)
+        for row, segment in plan:
+            row.has_read(segment)
+        speaking = [row for row, segment in plan if segment.speaks]
+        for row, said in zip(speaking, choose(logits, speaking) if speaking else [], strict=True):
+            if said is None:
+                self._end(row, "error", "the model's numbers are not finite")
+            elif ended := row.take(*said, self.renderer):
+                self._end(row, ended)
 
-    def _choose(self, logits: torch.Tensor, row: Row) -> int:
-        """A token id from logits (V,); how likely the model finds it is noted, whatever the temperature."""
-        if not torch.isfinite(logits).all():
-            raise ArithmeticError("logits are not finite")
-        token = logits.argmax() if row.ask.temperature == 0 else self._draw(logits, row).to(logits.device)
-        row.log_probs.append(float(chosen_log_probs(logits[None], token[None])))
-        return int(token)
-
-    def _draw(self, logits: torch.Tensor, row: Row) -> torch.Tensor:
-        weights = (logits.cpu() / row.ask.temperature).softmax(-1)
-        return torch.multinomial(weights, 1, generator=row.draw)[0]
-
-    def _take(self, row: Row, token: int) -> None:
-        """Add the token, show what is whole of the text, end the row where it ends."""
-        if token in self.model.renderer.end_ids:
-            self._show(row, last=True)
-            self._end(row, "stop")
-            return
-        row.ids.append(token)
-        stopped = self._show(row, last=False)
-        if stopped or len(row.ids) >= row.ask.max_new_tokens:
-            self._show(row, last=True)
-            self._end(row, "stop" if stopped else "length")
-
-    def _show(self, row: Row, *, last: bool) -> bool:
-        """Emit the text that can no longer change; True when a stop string was said."""
-        text, stopped = cut(self.model.renderer.decode(row.ids), row.ask.stop)
-        safe = len(text) if last or stopped else len(text) - held_back(text, row.ask.stop)
-        if safe > row.shown:
-            row.ask.emit(text[row.shown : safe])
-            row.shown = safe
-        return stopped
+    def _sweep(self) -> None:
+        """End what was cancelled or is late, live and waiting."""
+        now = time.monotonic()
+        for role in self._live:
+            for row in list(self._live[role]):
+                if (gone := _gone(row.ask, row.asked_at, now)) is not None:
+                    self._end(row, "cancelled", gone)
+            with self._lock:
+                left = [(ask, at, _gone(ask, at, now)) for ask, at in self._waiting[role]]
+                if all(gone is None for _, _, gone in left):
+                    continue
+                self._waiting[role] = deque((ask, at) for ask, at, gone in left if gone is None)
+            for ask, at, gone in left:
+                if gone is not None:
+                    ask.emit(End(reason="cancelled", detail=gone, latency_s=now - at))
 
     def _end(self, row: Row, reason: Any, detail: str = "") -> None:
         self._live[row.ask.role].remove(row)
-        now, ttft = time.monotonic(), None
-        if row.first_at is not None:
-            ttft = row.first_at - row.asked_at
-        end = End(reason=reason, detail=detail, tokens=len(row.ids), ttft_s=ttft, latency_s=now - row.asked_at,
-                  confidence=mean_log_prob(row.log_probs))  # fmt: skip
-        row.ask.emit(end)
+        if self.decoder.shares and reason in ("stop", "length"):
+            self._prefixes.keep((row.ask.role, row.ask.adapter), row.cache)
+        row.ask.emit(row.ended(reason, detail))
         if row.ask.adapter not in (None, self.champion):
             self._drop_unused()
 
@@ -288,8 +277,9 @@ class Scheduler:
                 ask.emit(End(reason="error", detail=detail))
 
 
-def held_back(text: str, stop: tuple[str, ...]) -> int:
-    """Characters at the end that may still change: half a UTF-8 character, or the beginning of a stop string."""
-    broken = len(text) - len(text.rstrip("\ufffd"))
-    begun = max((n for s in stop for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
-    return max(broken, begun)
+def _gone(ask: Ask, asked_at: float, now: float) -> str | None:
+    """Why a row must end before it has spoken, in words that may be empty; None while it may go on."""
+    if ask.cancelled.is_set():
+        return ""
+    late = now - asked_at > DEADLINE_S[ask.role]
+    return f"not answered within the {DEADLINE_S[ask.role]:.0f} s of a {ask.role}'s row" if late else None

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,9 +25,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from bot.engine.base import base_folder
-from bot.engine.model import LoadedModel
+from bot.engine.pairing import measured
 from bot.engine.protocol import BadRequest, ChatRequest, chat_request, error_body, usage
-from bot.engine.scheduler import Ask, End, Full, Scheduler
+from bot.engine.rows import Ask, End
+from bot.engine.scheduler import Full, Scheduler
+from bot.engine.stock import open_decoder
 from storage.digests import digest_of, short
 from storage.errors import ConfigurationError, EvenkeelError, WeightsError
 from storage.ledger import Ledger
@@ -52,9 +54,10 @@ class Engine:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def load(self, folder: Path) -> None:
-        model = LoadedModel.load(folder)
-        self.scheduler = Scheduler(model, self.settings.weights_dir)
-        log.info("model_loaded", base=short(model.base_digest), device=model.device)
+        decoder, renderer = open_decoder(folder)
+        pairing = measured(decoder, self.settings.shadow_mode)
+        self.scheduler = Scheduler(decoder, renderer, pairing)
+        log.info("model_loaded", base=short(decoder.base_digest), device=str(decoder.device), **asdict(pairing))
 
     @property
     def ready(self) -> Scheduler:
@@ -76,7 +79,7 @@ class Engine:
                 code="model_not_found",
             )
         try:
-            return scheduler.call(lambda: scheduler.fetch(folders[0]))
+            return scheduler.fetch(folders[0])
         except WeightsError as error:
             raise BadRequest(str(error), status=404, code="model_not_found") from None
 
@@ -98,7 +101,7 @@ class Engine:
         scheduler, digest = self.ready, promotion.adapter_digest
         folder = None if digest is None else adapter_path(self.settings.weights_dir, digest)
         try:
-            scheduler.call(lambda: scheduler.crown(folder))
+            scheduler.crown(folder)
             outcome = "ok"
         except WeightsError as error:
             outcome = str(error)
@@ -112,26 +115,26 @@ class Engine:
     def health(self) -> dict[str, Any]:
         if self.scheduler is None:
             return {"status": "failed" if self.fault else "loading", "reason": self.fault}
-        model, serving = self.scheduler.model, self.scheduler.champion
+        model, serving = self.scheduler.decoder, self.scheduler.champion
         version = self.promotion.version if self.promotion and self.promotion.adapter_digest == serving else None
         return {
-            "status": "ok", "base_digest": model.base_digest, "device": model.device, "dtype": str(model.model.dtype).removeprefix("torch."),
+            "status": "ok", "base_digest": model.base_digest, "device": str(model.device), "dtype": str(model.dtype).removeprefix("torch."),
             "champion": {"version": version, "adapter_digest": serving}, "promotion_id": self.promotion.promotion_id if self.promotion else None,
-            "queue": self.scheduler.depths(), "uptime_s": round(time.monotonic() - self.started_at, 1)}  # fmt: skip
+            "queue": self.scheduler.depths(), "shadow": asdict(self.scheduler.pairing), "uptime_s": round(time.monotonic() - self.started_at, 1)}  # fmt: skip
 
     def open(self, body: Any, loop: asyncio.AbstractEventLoop) -> "Reply":
         """A submitted row as a reply in the making; blocks while an adapter is loaded. Raises BadRequest."""
         request = chat_request(body, default_tokens=self.settings.max_new_tokens)
         scheduler = self.ready
         adapter = None if request.model in ("base", "tuned") else self._named(request.model, scheduler)
-        prompt = scheduler.model.renderer.prompt(request.messages)
-        if len(prompt) + request.max_tokens > scheduler.model.context:
+        prompt = scheduler.renderer.prompt(request.messages)
+        if len(prompt) + request.max_tokens > scheduler.decoder.context:
             raise BadRequest(
-                f"prompt ({len(prompt)} tokens) and max_tokens ({request.max_tokens}) exceed the context of {scheduler.model.context}",
+                f"prompt ({len(prompt)} tokens) and max_tokens ({request.max_tokens}) exceed the context of {scheduler.decoder.context}",
                 code="context_length_exceeded",
             )
         reply = Reply(request=request, prompt_tokens=len(prompt), loop=loop, proof={
-            "base_digest": scheduler.model.base_digest, "template_digest": scheduler.model.renderer.template_digest,
+            "base_digest": scheduler.decoder.base_digest, "template_digest": scheduler.renderer.template_digest,
             "prompt_digest": digest_of(prompt), "params": request.params})  # fmt: skip
         try:
             ask = Ask(

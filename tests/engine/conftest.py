@@ -13,15 +13,17 @@ import openai
 import pytest
 import uvicorn
 
-from bot.engine.model import LoadedModel
+from bot.engine.pairing import Pairing
 from bot.engine.scheduler import Scheduler
 from bot.engine.server import Engine, create_app
+from bot.engine.stock import open_decoder
 from storage.clock import utc_now
 from storage.ledger import Ledger
 from storage.records import Adapter, Decision
 from storage.settings import load_settings
 from tests.eval.conftest import _adapter, tiny_folder  # noqa: F401
 
+PAIRED = Pairing(mode="paired", ratio=1.1, room=8)
 T = TypeVar("T")
 
 
@@ -49,7 +51,7 @@ class Served:
     def promote(self, digest: str) -> int:
         """A promotion row as the worker would write it."""
         serving = self.ledger.promotions.champion()
-        base = self.scheduler.model.base_digest
+        base = self.scheduler.decoder.base_digest
         self.ledger.lessons.add_adapter(Adapter(digest=digest, base_digest=base, dataset_digest="d", path="", recipe={}, run_id=None,
                                                 stats={}, created_at=utc_now()))  # fmt: skip
         decision = Decision(verdict="PROMOTE", reasons=("test",), comparisons=(), base_digest=base, candidate_digest=digest, policy={},
@@ -91,7 +93,7 @@ def serving(app: object) -> Iterator[str]:
 def served(tiny_folder: Path, tmp_path: Path) -> Iterator[Served]:  # noqa: F811
     settings = load_settings(_env_file=None, data_dir=tmp_path / "var", max_new_tokens=12)
     engine, ledger = Engine(settings=settings), Ledger(settings.ledger_path)
-    engine.scheduler = Scheduler(LoadedModel.load(tiny_folder, device="cpu"), settings.weights_dir)
+    engine.scheduler = Scheduler(*open_decoder(tiny_folder, device="cpu"), PAIRED)
     follower = threading.Thread(target=engine.follow, args=(ledger,), daemon=True)
     follower.start()
     with serving(create_app(engine)) as url:

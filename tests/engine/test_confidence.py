@@ -66,7 +66,7 @@ def proof_of(served: Served, text: str, **more: Any) -> tuple[dict[str, Any], st
 
 
 def test_a_reply_and_the_last_chunk_of_a_stream_prove_the_same_confidence(served: Served) -> None:
-    model = served.scheduler.model
+    model = LoadedModel.load(served.base, device="cpu")
     prompt = model.renderer.prompt([{"role": "user", "content": "hello"}])
     wanted = recomputed(model, prompt, greedy(model, prompt, None, 12), None)
 

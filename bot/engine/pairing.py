@@ -1,0 +1,45 @@
+"""Whether a shadow speaks beside its user or after: measured on this machine, with this base, at start.
+
+    paired     the shadow's tokens go through the weights in the same pass as the user's
+    deferred   the shadow speaks while no user does
+
+Paired costs the user what a pass of two takes longer than a pass of one; it is chosen where that is little.
+"""
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bot.engine.decoder import Segment
+
+Mode = Literal["paired", "deferred"]
+BEARABLE = 1.15  # how much longer a user may wait for a token because of a shadow
+SIZES = (1, 2, 4, 8)
+ROUNDS, READ = 7, 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairing:
+    """`ratio`: a pass of two rows over a pass of one. `room`: tokens of users and shadows that share a pass."""
+
+    mode: Mode
+    ratio: float
+    room: int
+
+
+def measured(decoder: Any, wanted: Literal["auto", "paired", "deferred"]) -> Pairing:
+    """The mode that was asked for, or the one that fits; the fastest pass of each size, taken in turns."""
+    caches = [decoder.new_cache(READ + 1 + len(SIZES) * (ROUNDS + 1)) for _ in range(max(SIZES))]
+    for cache in caches:
+        decoder.forward([Segment(ids=[0] * READ, cache=cache, adapter=None)])
+    times: dict[int, list[float]] = {size: [] for size in SIZES}
+    for lap in range(ROUNDS + 1):
+        for size in SIZES:
+            begun = time.perf_counter()
+            decoder.forward([Segment(ids=[0], cache=cache, adapter=None) for cache in caches[:size]])
+            times[size] += [time.perf_counter() - begun] if lap else []
+    usual = {size: statistics.median(found) for size, found in times.items()}
+    fits = [size for size in SIZES if usual[size] <= BEARABLE * usual[1]]
+    mode = wanted if wanted != "auto" else "paired" if 2 in fits else "deferred"
+    return Pairing(mode=mode, ratio=round(usual[2] / usual[1], 3), room=max(2, max(fits)))

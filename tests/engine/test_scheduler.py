@@ -1,0 +1,235 @@
+"""Who speaks when: the passes that the scheduler plans, over a decoder that writes them down."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from bot.engine.cache import Cache
+from bot.engine.decoder import Interrupted, Segment
+from bot.engine.pairing import Pairing
+from bot.engine.rows import Ask, End
+from bot.engine.scheduler import DEADLINE_S, PIECE, QUEUE, Full, Scheduler
+from tests.engine.conftest import wait
+
+END, WORD = 9, 3
+RENDERER: Any = SimpleNamespace(end_ids=frozenset({END}), decode=lambda ids: "x" * len(ids), prompt=lambda _: [1, 2])
+
+
+@dataclass
+class Script:
+    """A decoder that says WORD for ever. `gate`: each pass takes one permit; what a pass held goes to `passes`."""
+
+    passes: list[list[tuple[str, int]]] = field(default_factory=list)
+    gate: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    broken: set[str | None] = field(default_factory=set)
+    silent: set[str | None] = field(default_factory=set)
+    interrupted: int = 0
+    adapters: set[str] = field(default_factory=set)
+    shares = False
+
+    def new_cache(self, capacity: int) -> Cache:
+        return Cache(torch.empty(0), torch.empty(0))
+
+    def forward(self, segments: list[Segment], *, interrupt: Any = None) -> torch.Tensor:
+        while not self.gate.acquire(timeout=0.005):
+            if interrupt is not None and interrupt():
+                self.interrupted += 1
+                raise Interrupted
+        self.passes.append([(str(s.adapter), len(s.ids)) for s in segments])
+        if self.broken & {s.adapter for s in segments}:
+            raise RuntimeError("out of memory")
+        logits = torch.zeros(sum(s.speaks for s in segments), 12)
+        logits[:, WORD] = 1.0
+        for place, segment in enumerate(s for s in segments if s.speaks):
+            if segment.adapter in self.silent:
+                logits[place, 0] = float("nan")
+        return logits
+
+
+@dataclass
+class Heard:
+    """What came of an ask."""
+
+    ask: Ask
+    events: list[str | End] = field(default_factory=list)
+
+    @property
+    def end(self) -> End | None:
+        return next((e for e in self.events if isinstance(e, End)), None)
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+def scheduler_with(script: Script, mode: Any) -> Scheduler:
+    return Scheduler(script, RENDERER, Pairing(mode=mode, ratio=1.0, room=4))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def paired(script: Script) -> Iterator[Scheduler]:
+    yield from closing(scheduler_with(script, "paired"), script)
+
+
+@pytest.fixture
+def deferred(script: Script) -> Iterator[Scheduler]:
+    yield from closing(scheduler_with(script, "deferred"), script)
+
+
+def closing(scheduler: Scheduler, script: Script) -> Iterator[Scheduler]:
+    yield scheduler
+    script.gate.release(10_000)
+    scheduler.close()
+
+
+def submit(scheduler: Scheduler, role: Any, name: str, *, prompt: int = 2, tokens: int = 3) -> Heard:
+    events: list[str | End] = []
+    ask = Ask(role=role, adapter=name, prompt=[1] * prompt, max_new_tokens=tokens, emit=events.append)
+    scheduler.submit(ask)
+    return Heard(ask, events)
+
+
+def run(script: Script, count: int) -> list[list[tuple[str, int]]]:
+    """The next passes."""
+    first = len(script.passes)
+    script.gate.release(count)
+    wait(lambda: len(script.passes) == first + count)
+    return script.passes[first:]
+
+
+def live(scheduler: Scheduler, role: str, count: int) -> None:
+    wait(lambda: scheduler.depths()[f"{role}_live"] == count)
+
+
+def test_a_user_is_read_alone_and_the_shadow_is_read_beside_the_answer(paired: Scheduler, script: Script) -> None:
+    user = submit(paired, "user", "u", prompt=5, tokens=6)
+    live(paired, "user", 1)
+    shadow = submit(paired, "shadow", "s", prompt=5, tokens=4)
+
+    assert run(script, 6) == [
+        [("u", 5)], [("u", 1), ("s", 3)], [("u", 1), ("s", 2)], *[[("u", 1), ("s", 1)]] * 3]  # fmt: skip
+    wait(lambda: user.end and shadow.end)
+    assert (user.end.reason, user.end.tokens, shadow.end.tokens) == ("length", 6, 4)  # type: ignore[union-attr]
+
+
+def test_a_deferred_shadow_speaks_when_no_user_does(deferred: Scheduler, script: Script) -> None:
+    submit(deferred, "user", "u", tokens=3)
+    live(deferred, "user", 1)
+    submit(deferred, "shadow", "s", tokens=2)
+
+    assert run(script, 5) == [[("u", 2)], [("u", 1)], [("u", 1)], [("s", 2)], [("s", 1)]]
+
+
+def test_a_user_who_comes_ends_the_shadows_pass_and_it_is_made_again(paired: Scheduler, script: Script) -> None:
+    shadow = submit(paired, "shadow", "s", tokens=5)
+    live(paired, "shadow", 1)
+    run(script, 1)
+    user = submit(paired, "user", "u", tokens=1)
+    wait(lambda: script.interrupted >= 1)
+
+    assert run(script, 1) == [[("u", 2)]]
+    wait(lambda: user.end)
+    script.gate.release(100)
+    wait(lambda: shadow.end)
+    assert shadow.end is not None and shadow.end.tokens == 5
+
+
+def test_a_long_prompt_is_read_in_turns_with_other_answers_and_shadows_pause(paired: Scheduler, script: Script) -> None:
+    submit(paired, "user", "a", tokens=50)
+    live(paired, "user", 1)
+    run(script, 1)
+    submit(paired, "shadow", "s", prompt=2, tokens=50)
+    run(script, 2)
+    submit(paired, "user", "b", prompt=2 * PIECE["user"] + 1, tokens=50)
+    wait(lambda: paired.depths()["user_waiting"] == 1)
+    passes = run(script, 9)
+    begun = next(n for n, each in enumerate(passes) if ("b", PIECE["user"]) in each)
+
+    assert begun <= 1
+    assert passes[begun : begun + 6] == [
+        [("b", PIECE["user"])], [("a", 1)], [("b", PIECE["user"])], [("a", 1)], [("b", 1)], [("a", 1)]]  # fmt: skip
+    assert passes[begun + 6] == [("a", 1), ("b", 1), ("s", 1)]
+
+
+def test_what_breaks_one_row_ends_that_row_and_no_other(paired: Scheduler, script: Script) -> None:
+    script.broken = {"bad"}
+    good, bad = submit(paired, "user", "good", tokens=3), submit(paired, "user", "bad", tokens=3)
+    script.gate.release(50)
+
+    wait(lambda: good.end and bad.end)
+    assert good.end is not None and good.end.reason == "length"
+    assert bad.end is not None and (bad.end.reason, bad.end.detail) == ("error", "RuntimeError while generating")
+
+
+def test_numbers_that_are_not_finite_end_their_row_only(paired: Scheduler, script: Script) -> None:
+    script.silent = {"nan"}
+    good, bad = submit(paired, "user", "good", tokens=3), submit(paired, "user", "nan", tokens=3)
+    script.gate.release(50)
+
+    wait(lambda: good.end and bad.end)
+    assert good.end is not None and good.end.reason == "length"
+    assert bad.end is not None and "not finite" in bad.end.detail
+
+
+def test_who_leaves_or_comes_too_late_frees_the_place_also_while_waiting(
+    paired: Scheduler, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [submit(paired, "shadow", f"s{n}", tokens=500) for n in range(6)]
+    live(paired, "shadow", 1)
+    rows[0].ask.cancelled.set()
+    rows[5].ask.cancelled.set()
+    script.gate.release(3)
+    wait(lambda: rows[0].end and rows[5].end)
+    assert rows[5].end is not None and rows[5].end.reason == "cancelled"
+
+    monkeypatch.setitem(DEADLINE_S, "shadow", 0.0)
+    script.gate.release(10)
+    wait(lambda: all(row.end for row in rows))
+    assert "not answered within" in rows[4].end.detail  # type: ignore[union-attr]
+    assert sum(paired.depths().values()) == 0
+
+
+def test_too_many_rows_of_a_role_are_refused_and_the_other_role_is_not(
+    paired: Scheduler, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(QUEUE, "shadow", 1)
+    submit(paired, "shadow", "s", tokens=50)
+    live(paired, "shadow", 1)
+    submit(paired, "shadow", "s", tokens=50)
+
+    with pytest.raises(Full, match="1 shadow questions"):
+        submit(paired, "shadow", "s")
+    assert submit(paired, "user", "u").end is None
+
+
+def test_an_adapter_lives_as_long_as_a_row_that_speaks_with_it(tmp_path: Path, script: Script) -> None:
+    removed: list[str] = []
+    script.read_adapter = lambda folder: folder.name  # type: ignore[attr-defined]
+    script.attach = lambda name: script.adapters.add(name) or name  # type: ignore[attr-defined,func-returns-value]
+    script.remove_adapter = lambda name: (removed.append(name), script.adapters.discard(name))  # type: ignore[attr-defined]
+    scheduler = scheduler_with(script, "paired")
+    scheduler._prove = lambda digest: None  # type: ignore[method-assign]
+    assert scheduler.crown(tmp_path / "one") == "one"
+    events: list[str | End] = []
+    ask = Ask(role="user", adapter=None, prompt=[1], max_new_tokens=3, emit=events.append)
+    assert scheduler.submit(ask, champion=True) == "one"
+    script.gate.release(1)
+    wait(lambda: events)
+
+    crowned = threading.Thread(target=scheduler.crown, args=(tmp_path / "two",))
+    crowned.start()
+    script.gate.release(1)
+    crowned.join()
+    assert scheduler.champion == "two" and removed == []
+    script.gate.release(5)
+    wait(lambda: any(isinstance(e, End) for e in events))
+    wait(lambda: removed == ["one"])
+    assert all(name == "one" for each in script.passes for name, _ in each)
+    scheduler.close()
