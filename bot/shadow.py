@@ -3,6 +3,7 @@
 Promise: it never touches Slack, comes after the person has the answer, and its failure is a row with a reason.
 """
 
+import sqlite3
 from dataclasses import dataclass
 
 import structlog
@@ -39,7 +40,11 @@ class Shadow:
         return True
 
     def _record(self, exchange: Exchange, answer: Answer) -> None:
-        self.ledger.exchanges.record(exchange.exchange_id, answer)
+        try:
+            self.ledger.exchanges.record(exchange.exchange_id, answer)
+        except sqlite3.IntegrityError:  # the question was deleted while the base spoke
+            log.info("shadow_of_nothing", exchange_id=exchange.exchange_id)
+            return
         log.info("shadow", exchange_id=exchange.exchange_id, status=answer.status, reason=answer.reason)
 
 

@@ -59,7 +59,8 @@ class Settings(BaseSettings):
     )
     engine_key: SecretStr = Field(SecretStr(""), description="API key of that server, if it wants one")
     shadow_mode: Literal["auto", "paired", "deferred"] = Field(
-        "auto", description="base speaks in the customer's passes (paired) or after them (deferred); auto: measured at start"
+        "auto",
+        description="base speaks in the customer's passes (paired) or after them (deferred); auto: measured at start",
     )
     max_new_tokens: int = Field(160, ge=8, le=4096, description="longest answer, in tokens")
     answer_deadline_s: float = Field(120.0, gt=0, description="seconds until a question gets an honest failure note")

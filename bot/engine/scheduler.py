@@ -126,8 +126,9 @@ class Scheduler:
     def _prove(self, digest: str) -> None:
         """The canary: with the adapter the next token's logits are finite and not the base's."""
         ids = self.renderer.prompt(CANARY)[-CANARY_TOKENS:]
+        caches: list[Any] = [self.decoder.new_cache(len(ids)) for _ in range(2)]
         base, tuned = self.decoder.forward(
-            [Segment(ids=ids, cache=self.decoder.new_cache(len(ids)), adapter=who) for who in (None, digest)]
+            [Segment(ids=ids, cache=cache, adapter=who) for cache, who in zip(caches, (None, digest), strict=True)]
         )
         if not torch.isfinite(tuned).all():
             raise WeightsError(f"adapter {digest[:12]} answers the canary with numbers that are not finite")
@@ -194,7 +195,7 @@ class Scheduler:
             if not self._waiting[role] or len(self._live[role]) >= LIVE[role] or self._closing:
                 return None
             ask, asked_at = self._waiting[role].popleft()
-        cache = self.decoder.new_cache(len(ask.prompt) + ask.max_new_tokens)
+        cache: Any = self.decoder.new_cache(len(ask.prompt) + ask.max_new_tokens)
         if self.decoder.shares:
             self._prefixes.begin((role, ask.adapter), ask.prompt, cache)
         row = Row(ask=ask, asked_at=asked_at, cache=cache, unread=list(ask.prompt[len(cache.tokens) :]),
