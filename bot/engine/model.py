@@ -69,7 +69,7 @@ class LoadedModel:
     """A base in memory, ready to be asked with or without one of its adapters."""
 
     def __init__(self, model: Any, renderer: Renderer, digest: str) -> None:
-        self.model, self.renderer, self.base_digest = model.eval(), renderer, digest
+        self.model, self.renderer, self.base_digest = model, renderer, digest
         self.route = lora.Route()
         self.layers = lora.wrap(model, self.route)
         self.adapters: set[str] = set()

@@ -77,10 +77,11 @@ def open_decoder(
 ) -> tuple[Decoder | StockDecoder, Renderer]:
     """A base ready to be served, in the fastest way that is exact. Raises WeightsError when it cannot be served at all."""
     model, renderer = loaded(folder, device=device, dtype=dtype)
+    digest = base_digest(folder)
     if readable(model.config):
         try:
-            return decoder_of(model, base_digest(folder)), renderer
+            return decoder_of(model, digest), renderer
         except WeightsError as error:
             log.warning("stock_decoder", reason=str(error))
             model, renderer = loaded(folder, device=device, dtype=dtype)
-    return StockDecoder(LoadedModel(model, renderer, base_digest(folder))), renderer
+    return StockDecoder(LoadedModel(model, renderer, digest)), renderer

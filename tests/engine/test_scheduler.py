@@ -158,24 +158,20 @@ def test_a_long_prompt_is_read_in_turns_with_other_answers_and_shadows_pause(pai
     assert passes[begun + 6] == [("a", 1), ("b", 1), ("s", 1)]
 
 
-def test_what_breaks_one_row_ends_that_row_and_no_other(paired: Scheduler, script: Script) -> None:
-    script.broken = {"bad"}
+@pytest.mark.parametrize(
+    ("fault", "detail"),
+    [("broken", "RuntimeError while generating"), ("silent", "the model's numbers are not finite")],
+)
+def test_what_goes_wrong_in_one_row_ends_that_row_and_no_other(
+    paired: Scheduler, script: Script, fault: str, detail: str
+) -> None:
+    setattr(script, fault, {"bad"})
     good, bad = submit(paired, "user", "good", tokens=3), submit(paired, "user", "bad", tokens=3)
     script.gate.release(50)
 
     wait(lambda: good.end and bad.end)
     assert good.end is not None and good.end.reason == "length"
-    assert bad.end is not None and (bad.end.reason, bad.end.detail) == ("error", "RuntimeError while generating")
-
-
-def test_numbers_that_are_not_finite_end_their_row_only(paired: Scheduler, script: Script) -> None:
-    script.silent = {"nan"}
-    good, bad = submit(paired, "user", "good", tokens=3), submit(paired, "user", "nan", tokens=3)
-    script.gate.release(50)
-
-    wait(lambda: good.end and bad.end)
-    assert good.end is not None and good.end.reason == "length"
-    assert bad.end is not None and "not finite" in bad.end.detail
+    assert bad.end is not None and (bad.end.reason, bad.end.detail) == ("error", detail)
 
 
 def test_who_leaves_or_comes_too_late_frees_the_place_also_while_waiting(
