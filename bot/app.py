@@ -71,6 +71,7 @@ class Bot:
     def close(self) -> None:
         """Finish what is being worked on, as far as 20 seconds allow; the rest keeps its lease and is taken up later."""
         self.workers.stop()
+        self.shadow.close()
         self.models.close()
 
 
@@ -80,12 +81,14 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
     models = Models(settings.engine_url, settings.engine_key.get_secret_value(), max_new_tokens=settings.max_new_tokens)
     delivery = Delivery(client=client, ledger=ledger, me=me)
     workers = Workers()
-    asking = Asking(settings=settings, ledger=ledger, me=me, models=models, delivery=delivery, wake=workers.wake)
+    shadow = Shadow(ledger=ledger, models=models, deadline_s=settings.answer_deadline_s)
+    asking = Asking(
+        settings=settings, ledger=ledger, me=me, models=models, delivery=delivery, shadow=shadow, wake=workers.wake
+    )
     reasons = Reasons(ledger=ledger, client=client, roles=roles)
     reactions = Reactions(settings=settings, ledger=ledger, roles=roles, reasons=reasons)
     draw = partial(show_home, client, roles, ledger, settings)
     corrections = Corrections(settings=settings, ledger=ledger, client=client, roles=roles, show_home=draw)
-    shadow = Shadow(ledger=ledger, models=models, deadline_s=settings.answer_deadline_s)
     once = Once(ledger=ledger, client=client)
     watch = RunWatch(settings=settings, ledger=ledger, client=client, once=once)
     trial = Trial(settings=settings, ledger=ledger, client=client, models=models)

@@ -35,7 +35,12 @@ class _Reply:
 
 
 class Models:
-    """Asks `tuned` and `base` of one OpenAI-compatible server."""
+    """Asks `tuned` and `base` of one OpenAI-compatible server.
+
+    `puts_people_first`: whether the server itself lets a shadow wait for people, so that it may be asked beside them.
+    """
+
+    puts_people_first = True
 
     def __init__(self, url: str, key: str, *, max_new_tokens: int) -> None:
         self._client = openai.OpenAI(base_url=url, api_key=key or "none", max_retries=0)
