@@ -35,6 +35,7 @@ from storage.settings import Settings, load_settings
 # Engine, training and scoring share the cores. OpenMP's threads spin while they wait, which made answers four times slower
 # beside a run (docs/log.md, 2026-11-23); read by the library when torch loads it, inherited by every child.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+SPIN = "10000"  # looks of the engine's waiting threads, a tenth of a millisecond: to sleep between two layers costs as much as the layers
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -410,6 +411,7 @@ def bot() -> None:
 @app.command(rich_help_panel=PROCESSES)
 def engine() -> None:
     """The model server: base and adapters, OpenAI protocol."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
     from bot.engine.base import prepare_base
     from bot.engine.server import serve
 
