@@ -10,7 +10,8 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any, TypeVar
 
 import openai
 from openai.types.chat import ChatCompletion
@@ -60,12 +61,10 @@ def prove(client: openai.OpenAI, *, base: str, tuned: str) -> None:
 
 def read(client: openai.OpenAI, model: str, *, numbers: bool = True) -> Reading:
     """One reading of a model. Raises WeightsError, NoSuchModel, Away."""
-    replies = [_reply(client, model, prompt, numbers) for prompt in PROMPTS]
-    found = [_numbers(reply, model) for reply in replies] if numbers else [None]
-    return Reading(
-        numbers=None if None in found else tuple(cast(list[Numbers], found)),
-        texts=tuple(str(reply.choices[0].message.content or "") for reply in replies),
-    )
+    what = f"{model} could not be asked the canary"
+    found = [asked(partial(_one, client, model, prompt, numbers), what) for prompt in PROMPTS]
+    known = tuple(one for one, _ in found if one is not None)
+    return Reading(numbers=known if len(known) == len(PROMPTS) else None, texts=tuple(text for _, text in found))
 
 
 def numbers_fault(base: Sequence[Reading], tuned: Sequence[Reading]) -> str:
@@ -97,29 +96,23 @@ def distance(one: Reading, other: Reading) -> float:
     return sum(max((abs(a[t] - b[t]) for t in a.keys() & b.keys()), default=FAR) for a, b in pairs)
 
 
-def _reply(client: openai.OpenAI, model: str, prompt: str, numbers: bool) -> ChatCompletion:
-    wants: dict[str, Any] = (
-        {"logprobs": True, "top_logprobs": TOP, "max_tokens": 1} if numbers else {"max_tokens": WORDS}
-    )
+def _one(client: openai.OpenAI, model: str, prompt: str, numbers: bool) -> tuple[Numbers | None, str]:
+    """The numbers, if they are wanted and given, and the text of one reply; raises also what a strange shape raises."""
 
-    def ask(wants: dict[str, Any]) -> Any:
+    def ask(**wants: Any) -> ChatCompletion:
         messages: Any = [{"role": "user", "content": prompt}]
-        return client.chat.completions.create(model=model, messages=messages, temperature=0, **wants)
+        reply: ChatCompletion = client.chat.completions.create(model=model, messages=messages, temperature=0, **wants)
+        return reply
 
-    def ask_what_it_gives() -> Any:
-        try:
-            return ask(wants)
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            if not numbers or "logprobs" not in str(error):
-                raise
-            return ask({"max_tokens": 1})  # it says that it gives no numbers
-
-    reply = asked(ask_what_it_gives, f"{model} could not be asked the canary")
-    if not isinstance(reply, ChatCompletion) or not reply.choices:
-        raise Away(f"{model} gave no answer in the OpenAI protocol")
+    try:
+        reply = ask(max_tokens=1, logprobs=True, top_logprobs=TOP) if numbers else ask(max_tokens=WORDS)
+    except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+        if not numbers or "logprobs" not in str(error):
+            raise
+        reply = ask(max_tokens=1)  # it says that it gives no numbers
     if reply.model != model:
         raise WeightsError(f"{model} was asked the canary, but {str(reply.model)[:60]!r} replied")
-    return reply
+    return (_numbers(reply, model) if numbers else None), str(reply.choices[0].message.content or "")
 
 
 def _numbers(reply: ChatCompletion, model: str) -> Numbers | None:
@@ -128,18 +121,21 @@ def _numbers(reply: ChatCompletion, model: str) -> Numbers | None:
     if not content:
         return None
     found = {top.token: top.logprob for top in (content[0].top_logprobs or content[:1]) if "\ufffd" not in top.token}
-    if not all(isinstance(number, int | float) and math.isfinite(number) for number in found.values()):
+    if not all(math.isfinite(number) for number in found.values()):
         raise WeightsError(f"{model} answers the canary with numbers that are not finite")
     return found
 
 
 def asked(ask: Callable[[], T], what: str, *, away_from: int = 500) -> T:
-    """What `ask` returns. The server's no becomes WeightsError (NoSuchModel for 404), any other trouble Away.
+    """What `ask` returns. The server's no becomes WeightsError (NoSuchModel for 404), any other trouble and a reply of
+    another shape become Away.
 
     A status from `away_from` on says something about the server, not about what was asked.
     """
     try:
         return ask()
+    except WeightsError:
+        raise
     except openai.NotFoundError as error:
         raise NoSuchModel(f"{what}: the server does not know it ({_said(error)})") from None
     except openai.APIStatusError as error:

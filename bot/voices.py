@@ -171,7 +171,10 @@ class Voices:
         known, until = self._proven.get(name, (None, 0.0))
         if known is not None and time.monotonic() < until:
             return known
-        verify_adapter(adapter_path(self._settings.weights_dir, digest), base=base_digest)
+        try:
+            verify_adapter(adapter_path(self._settings.weights_dir, digest), base=base_digest)
+        except OSError as error:
+            raise WeightsError(f"adapter {short(digest)} cannot be read here: {error.strerror}") from None
         with within(LOAD_S):
             self._load(name, digest)
             try:

@@ -254,6 +254,44 @@ def test_while_the_server_is_away_nothing_is_confirmed_and_nothing_refused(follo
     assert follower.word == "ok" and follower.ask().adapter_digest == new
 
 
+NAME = '"object": "chat.completion", "id": "c", "created": 1, "model": "acme/base-1"'
+SHAPES = {
+    "null": "null",
+    "a list": "[1]",
+    "a word": '"x"',
+    "no JSON": "<html>",
+    "no choices": f'{{{NAME}, "choices": null}}',
+    "empty choices": f'{{{NAME}, "choices": []}}',
+    "no message": f'{{{NAME}, "choices": [{{"message": null}}]}}',
+    "numbers that are words": f'{{{NAME}, "choices": [{{"message": {{}}, "logprobs": {{"content": [{{"token": "a", "logprob": "x"}}]}}}}]}}',
+    "tokens that are none": f'{{{NAME}, "choices": [{{"message": {{}}, "logprobs": {{"content": [{{"token": null}}]}}}}]}}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_canary_that_cannot_be_read_proves_nothing_and_raises_nothing(follower: Follower, shape: str) -> None:
+    good = follower.promoted(1)
+    follower.server.whole = shape
+    follower.promoted(2)
+
+    tried = follower.models.ask_adapter(follower.made(3), QUESTION, deadline_s=5)
+
+    assert follower.word == "" and follower.ask().adapter_digest == good
+    assert tried.status == "failed" and tried.reason.startswith(f"{UNREACHABLE}: ")
+
+
+def test_an_adapter_that_cannot_be_read_here_is_refused(follower: Follower, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("bot.voices.verify_adapter", locked)
+
+    digest = follower.promoted(1)
+
+    assert follower.word == f"adapter {digest[:12]} cannot be read here: Permission denied"
+    assert follower.models.ask_adapter(digest, QUESTION, deadline_s=5).reason == follower.word
+
+
 def test_adapters_that_neither_serve_nor_served_before_are_unloaded_and_others_left_alone(follower: Follower) -> None:
     follower.server.loaded["tuned-of-somebody"] = "/elsewhere"
     digests = [follower.promoted(n) for n in range(3)]

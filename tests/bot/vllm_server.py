@@ -43,6 +43,7 @@ class VllmServer:
     nan: bool = False
     status: int = 200
     has_base: bool = True
+    whole: str = ""  # what stands in every reply that is no stream
     stream: Callable[[str], Iterator[bytes]] | None = None  # takes the model's name; instead of a good answer
     asked: list[Body] = field(default_factory=list)
     calls: list[tuple[str, Body]] = field(default_factory=list)
@@ -89,6 +90,8 @@ def _error(message: str, status: int) -> Response:
 
 
 def _whole(server: VllmServer, weights: str, name: str, body: Body) -> Response:
+    if server.whole:
+        return Response(server.whole, media_type="application/json")
     prompt = body["messages"][-1]["content"]
     tops = _tops(server, weights, prompt)
     numbers = {"content": [{**tops[0], "top_logprobs": tops}]} if body.get("logprobs") and server.logprobs else None
