@@ -331,8 +331,8 @@ def slowly(*parts: bytes) -> Iterator[bytes]:
 
 
 FRAMES: dict[str, tuple[Callable[[str], Iterator[bytes]], str, str]] = {
-    "hangs": (lambda name: slowly(chunk(name, {"content": "So"}).encode(), *[b""] * 30), "timeout", "no whole answer"),
-    "drips": (lambda name: slowly(*[b": patience\n\n"] * 30), "timeout", "no whole answer"),
+    "hangs": (lambda name: slowly(chunk(name, {"content": "So"}).encode(), *[b""] * 100), "timeout", "no whole answer"),
+    "drips": (lambda name: slowly(*[b": patience\n\n"] * 100), "timeout", "no whole answer"),
     "stops in a character": (lambda name: iter([cut_smile(name)]), "failed", "could not be read|cut off|no answer"),
     "stops in its JSON": (lambda name: iter([chunk(name, {"content": "So"}).encode()[:-30]]), "failed", "no answer|could not be read"),
     "stops between tokens": (lambda name: iter([chunk(name, {"content": "So"}).encode()]), "failed", "cut off"),
@@ -359,7 +359,7 @@ def test_a_proven_adapter_whose_answer_is_not_whole_is_a_failed_answer(
     answer = follower.models.ask("tuned", QUESTION, deadline_s=0.5)
 
     assert (answer.status, answer.text) == (status, "") and re.search(reason, answer.reason), answer.reason
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 3
     follower.server.stream = None
     assert follower.ask().status == "ok"
 
