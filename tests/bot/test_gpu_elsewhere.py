@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import evenkeel
+from bot.answer_view import speaker_of
 from bot.app import build_bot
 from bot.run import running_bot
 from bot.slack import make_client, who_am_i
@@ -17,6 +18,8 @@ from bot.terminal import ask_once
 from storage.doctor import model_servers
 from storage.errors import ConfigurationError, EvenkeelError
 from storage.ledger import Ledger
+from storage.outlook import look_ahead
+from storage.records import Answer
 from storage.servers import needs_engine
 from storage.settings import Settings, load_settings
 from tests.bot.adapters import made, promote
@@ -24,6 +27,7 @@ from tests.bot.conftest import ASK, SUPPORT
 from tests.bot.model_server import free_port
 from tests.bot.test_approval import TRY_ACTION, drain, tickets, told, waiting
 from tests.bot.vllm_server import BASE_MODEL, VllmServer, vllm_server
+from tests.storage.test_ledger import question
 
 
 @pytest.fixture
@@ -110,6 +114,14 @@ def test_one_question_from_the_terminal_proves_its_adapter_itself(afar: Settings
     assert exchange.base is not None and exchange.base.status == "ok"
     champion = ledger.promotions.champion()
     assert champion is not None and champion.confirmed == "ok"
+
+
+def test_weights_that_only_have_a_name_are_shown_by_it_and_compared_with_no_digest(ledger: Ledger) -> None:
+    hosted = Answer(role="tuned", status="ok", text="So.", base_digest="name:acme", adapter_digest="name:ft:acme-1")
+    ledger.exchanges.record(ledger.exchanges.open(question()), hosted)
+
+    assert speaker_of(hosted, None) == "ft:acme-1"
+    assert look_ahead(ledger.connections).spoken_base == ""
 
 
 # The command line

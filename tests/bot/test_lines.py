@@ -85,6 +85,17 @@ def test_a_handshake_that_hangs_ends_at_the_deadline() -> None:
     assert answer.status in ("timeout", "failed") and took < DEADLINE_S + 1.0
 
 
+def test_the_deadline_holds_behind_a_proxy_too(server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", server.url.removesuffix("/v1"))
+    server.says = lambda line: line.drip(HEAD, 0.05)
+
+    answer, took = timed(RawServer(url="http://models.example/v1"))
+
+    assert answer.status == "timeout" and took < DEADLINE_S + 1.0 and server.asked == ["tuned"]
+
+
 def test_a_slow_but_whole_answer_is_an_answer(server: RawServer) -> None:
     whole = HEAD + chunk("tuned", {"content": "Grüße, 你好 🙂"}).encode() + last("tuned").encode()
     server.says = lambda line: line.drip(whole, 0.0005)
