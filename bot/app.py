@@ -24,7 +24,7 @@ from bot.digest import Digest
 from bot.home import home
 from bot.intake import Intake
 from bot.model_view import ModelView
-from bot.models import Models
+from bot.models import Models, models_of
 from bot.once import Once
 from bot.people import BACK_ACTION, RESOLVE_ACTION, TAKE_ACTION, People
 from bot.privacy import Privacy
@@ -78,7 +78,7 @@ class Bot:
 def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -> Bot:
     """The parts, wired. Nothing runs yet."""
     roles = Roles(client, me, admins=settings.admins, agents=settings.agents)
-    models = Models(settings.engine_url, settings.engine_key.get_secret_value(), max_new_tokens=settings.max_new_tokens)
+    models = models_of(settings, ledger)
     delivery = Delivery(client=client, ledger=ledger, me=me)
     workers = Workers()
     shadow = Shadow(ledger=ledger, models=models, deadline_s=settings.answer_deadline_s)
@@ -106,6 +106,8 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
     workers.add("trial", trial.step, pause_s=0.5)
     digest = Digest(settings=settings, ledger=ledger, once=once)
     workers.add("digest", digest.step, pause_s=30.0)
+    if models.follows:
+        workers.add("adapters", models.follow, pause_s=1.0)
     workers.add("leases", asking.extend_leases, pause_s=asking.lease_s / 4)
     bolt = build_app(settings, ledger, client, roles=roles, intake=intake)
     add_people(bolt, people, client)
