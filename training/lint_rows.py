@@ -7,6 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cache
+from typing import Any
 
 import py3langid
 from py3langid.langid import LanguageIdentifier
@@ -84,25 +86,26 @@ def with_content(lessons: Iterable[Lesson], notes: Notes) -> list[Lesson]:
     return kept
 
 
-class Languages:
-    """Which language a text is in, where it is long enough to tell: an ISO 639-1 code, else ""."""
+def language_of(text: str) -> str:
+    """The language of a text that is long enough to tell, as an ISO 639-1 code; else ""."""
+    plain = _PLACEHOLDER.sub(" ", text)
+    if sum(c.isalpha() for c in plain) < ENOUGH_LETTERS:
+        return ""
+    code, sure = _identifier().classify(plain)
+    return str(code) if sure >= SURE else ""
 
-    def __init__(self) -> None:
-        self._identifier = LanguageIdentifier.from_model_file(py3langid.langid.MODEL_FILE, norm_probs=True)
 
-    def of(self, text: str) -> str:
-        plain = _PLACEHOLDER.sub(" ", text)
-        if sum(c.isalpha() for c in plain) < ENOUGH_LETTERS:
-            return ""
-        code, sure = self._identifier.classify(plain)
-        return str(code) if sure >= SURE else ""
+@cache
+def _identifier() -> Any:
+    """Half a second to read, so it is read once a process."""
+    return LanguageIdentifier.from_model_file(py3langid.langid.MODEL_FILE, norm_probs=True)
 
 
 def in_its_language(lessons: Iterable[Lesson], notes: Notes) -> list[Lesson]:
     """Those answered in the question's language, and those of which that cannot be told."""
-    languages, kept = Languages(), list[Lesson]()
+    kept = list[Lesson]()
     for lesson in lessons:
-        asked, said = languages.of(lesson.question), languages.of(lesson.answer)
+        asked, said = language_of(lesson.question), language_of(lesson.answer)
         if asked and said and asked != said:
             notes.add("answer in another language", "removed", lesson, f"({asked} → {said})")
         else:
