@@ -68,12 +68,12 @@ class Lessons:
         return added, len(rows) - added
 
     def tickets(self) -> tuple[Ticket, ...]:
-        """All tickets, approved or not, in the order of their ids."""
+        """All tickets, approved or not, in the order of their ids and then of their imports."""
         rows = self._connections.db.query(
             "SELECT t.ticket_id, t.conversation_id, t.question, t.answer, t.category, t.language, t.approved, t.created_at,"
             " t.customer, t.agent, t.row, trim(i.file || ' ' || t.row) AS origin, 'imported by ' || i.actor AS consent,"
             " c.began FROM tickets t JOIN imports i USING (import_id) JOIN conversations c USING (conversation_id)"
-            " ORDER BY t.ticket_id, t.content_digest"
+            " ORDER BY t.ticket_id, t.import_id, t.content_digest"
         )
         return tuple(Ticket(**{**row, "approved": bool(row["approved"])}) for row in rows)
 

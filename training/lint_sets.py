@@ -117,13 +117,8 @@ def without_contradictions(lessons: Iterable[Lesson], notes: Notes) -> list[Less
         if PRIORITY[against.source] < PRIORITY[lesson.source]:
             notes.add("contradicted by an agent", "removed", lesson, f"≠ {against.lesson_id}")
         else:
-            notes.add(
-                "contradiction",
-                "warned",
-                lesson,
-                f"≠ {against.lesson_id}",
-                note="both stay, for nobody here knows who is right",
-            )
+            note = "both stay, for nobody here knows who is right"
+            notes.add("contradiction", "warned", lesson, f"≠ {against.lesson_id}", note=note)
             kept[lesson.lesson_id] = lesson
     return list(kept.values())
 
@@ -240,6 +235,5 @@ def look_at_persons(lessons: Sequence[Lesson], notes: Notes) -> None:
     total = len(lessons)
     for name, count in authors.items():
         if total > 1 and count > total / 2:
-            notes.warn(
-                "one voice", f"{name}: {count} of {total}", note="more than half of the lessons are one person's"
-            )
+            note = "more than half of the lessons are one person's"
+            notes.warn("one voice", f"{name}: {count} of {total}", note=note)

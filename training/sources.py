@@ -78,23 +78,46 @@ def _alone(lesson: Lesson) -> Lesson:
 def ticket_lessons(
     tickets: Sequence[Ticket], system_prompt: str, barred: Barred | None = None, left_out: Counter[str] | None = None
 ) -> list[Lesson]:
-    """Approved tickets, each with the earlier ones of its conversation as context, as it will be served."""
+    """Approved tickets, each with the earlier ones of its conversation as context, as it will be served.
+
+    Of a ticket that was imported again with another answer, the last import's counts.
+    """
     counts, threads = Counter[str]() if left_out is None else left_out, defaultdict[str, list[Ticket]](list)
-    for ticket in sorted(tickets, key=lambda t: (t.conversation_id, t.created_at, t.ticket_id)):
+    current = {(t.ticket_id, t.question): t for t in tickets}
+    counts["replaced by a later import"] += len(tickets) - len(current)
+    for ticket in sorted(current.values(), key=lambda t: (t.conversation_id, t.created_at, t.ticket_id, t.question)):
         reason = "not approved" if not ticket.approved else (barred or Barred()).reason(ticket.customer, ticket.agent)
         if reason:
             counts[reason] += 1
         else:
             threads[ticket.conversation_id].append(ticket)
-    return [_ticket_lesson(t, thread[:i], system_prompt) for thread in threads.values() for i, t in enumerate(thread)]
+    names = _names([ticket for thread in threads.values() for ticket in thread])
+    return [
+        _ticket_lesson(t, thread[:i], system_prompt, names[t.ticket_id, t.question])
+        for thread in threads.values()
+        for i, t in enumerate(thread)
+    ]
 
 
-def _ticket_lesson(ticket: Ticket, earlier: Sequence[Ticket], system_prompt: str) -> Lesson:
+def _names(tickets: Sequence[Ticket]) -> dict[tuple[str, str], str]:
+    """A lesson's id for each ticket. Two systems may number alike: then the ids say so, "ticket-7" and "ticket-7~2"."""
+    names, taken = dict[tuple[str, str], str](), set[str]()
+    for ticket in sorted(tickets, key=lambda t: (t.ticket_id, t.question)):
+        name, number = f"ticket-{ticket.ticket_id}", 1
+        while name in taken:
+            number += 1
+            name = f"ticket-{ticket.ticket_id}~{number}"
+        taken.add(name)
+        names[ticket.ticket_id, ticket.question] = name
+    return names
+
+
+def _ticket_lesson(ticket: Ticket, earlier: Sequence[Ticket], system_prompt: str, name: str) -> Lesson:
     history: list[Message] = []
     for turn in earlier:
         history += [{"role": "user", "content": turn.question}, {"role": "assistant", "content": turn.answer}]
     return Lesson(
-        lesson_id=f"ticket-{ticket.ticket_id}",
+        lesson_id=name,
         source="ticket",
         conversation_id=ticket.conversation_id,
         messages=conversation(system_prompt, history, ticket.question),

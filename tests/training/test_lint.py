@@ -12,7 +12,7 @@ from storage.records import Lesson
 from training.contacts import contacts_in, name_of
 from training.findings import Context, Finding
 from training.lint import Linted, lint, unlikely
-from training.lint_sets import CUSTOMER_FLOOR, RATER_FLOOR, REFRAIN_FLOOR
+from training.lint_sets import CUSTOMER_FLOOR, RATER_FLOOR, REFRAIN_FLOOR, _sentences
 from training.sources import SHIPPED, benchmark_texts, estimated_tokens
 
 WORDS = ("amber", "birch", "copper", "delta", "ember", "fjord", "glade", "harbor", "iris", "juniper", "kelp", "lagoon", "maple", "nectar",
@@ -227,6 +227,11 @@ def test_the_mix_the_length_and_a_single_voice_are_warned_of() -> None:
     assert {x.done for x in result.findings} == {"warned"} and len(result.train) == 30
     assert found(result, "language mix").examples == ("taught en 100%; asked de 60%, en 40%",)
     assert "MAX_TOKENS is 512; estimated" in found(result, "longer than a training row").note
+
+
+@given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from(".!?\n 。x"))))
+def test_a_text_is_the_sum_of_its_sentences(text: str) -> None:
+    assert "".join(_sentences(text)) == text
 
 
 # Links and phone numbers

@@ -182,6 +182,25 @@ def test_a_known_conversation_keeps_its_side_when_the_ledger_learns_its_date(tmp
     assert {t.began for t in ledger.lessons.tickets()} == {"2026-03-10"}
 
 
+def test_a_ticket_that_is_imported_again_with_another_answer_is_replaced_and_like_numbers_are_not(
+    ledger: Ledger, settings: Settings
+) -> None:
+    tickets(ledger, {"ticket_id": "7", "question": "How long?", "answer": "One day, they say."})
+    tickets(ledger, {"ticket_id": "7", "question": "How long?", "answer": "Two days, they say."})
+    tickets(
+        ledger, {"ticket_id": "7", "question": "How wide?", "answer": "One metre, they say.", "conversation_id": "d"}
+    )
+
+    found = gather(ledger, settings)
+
+    assert {x.lesson_id: x.answer for x in found.lessons} == {
+        "ticket-7": "Two days, they say.",
+        "ticket-7~2": "One metre, they say.",
+    }
+    assert found.left_out == {"replaced by a later import": 1}
+    assert len(collect(ledger, settings, recipe_from(settings, {})).dataset.manifest["lint"]) == 0
+
+
 def test_forgetting_takes_tickets_and_the_datasets_that_a_person_judged(full: Ledger, settings: Settings) -> None:
     def built() -> Path:
         return save_dataset(collect(full, settings, recipe_from(settings, {})).dataset, settings.datasets_dir)
