@@ -1,8 +1,9 @@
 """Forgetting a person: what the ledger and the datasets hold of them goes, and a receipt says what went.
 
-Promise: after `forget` returned, no question, answer, rating, reason, taught reply or ticket of theirs is left in the ledger and
-no built dataset holds a row of their conversations, or one that they judged; the keys of their events stay, so that a late delivery brings nothing
-back. Adapters that learned from them are named: the next run trains without them. Backups and Slack itself are not ours.
+Promise: after `forget` returned, no question, answer, rating, reason, taught reply or ticket of theirs is left in the ledger
+and no built dataset holds a row of their conversations, or one that they judged; the keys of their events stay, so that a late
+delivery brings nothing back. Adapters that learned from them are named: the next run trains without them. Backups and Slack
+itself are not ours.
 """
 
 import json

@@ -22,7 +22,7 @@ SHORT_ITEM = 8  # a benchmark item of fewer words than this proves nothing
 APART = 0.2  # answers that share fewer words than this say different things
 RATER_SHARE, RATER_FLOOR = 0.02, 20  # most lessons of one agent: a fiftieth, but 20 at least
 CUSTOMER_SHARE, CUSTOMER_FLOOR = 0.01, 10  # most lessons from one customer: a hundredth, but 10 at least
-REFRAIN_SHARE, REFRAIN_FLOOR, REFRAIN_WORDS = 0.02, 20, 4  # most answers with one same sentence of so many words
+REFRAIN_SHARE, REFRAIN_FLOOR, REFRAIN_WORDS = 0.02, 10, 4  # most answers with one same sentence of so many words
 MIX_APART, MIX_QUESTIONS = 0.1, 50  # Jensen-Shannon distance that is worth a word; live questions that it needs
 ONE_LANGUAGE = 0.9
 MANY_TOO_LONG = 0.05
@@ -57,6 +57,8 @@ def apart_from_benchmarks(lessons: Sequence[Lesson], context: Context, notes: No
             owners[gram].add(place)
     copied: dict[int, str] = {}
     for name, item in context.benchmarks:
+        if item.count(" ") < SHORT_ITEM - 1:
+            continue
         words = words_of(item)
         size = min(COPIED_WORDS, len(words))
         for start, gram in enumerate(_grams(words, SHORT_ITEM)):
@@ -134,7 +136,7 @@ def _before(lesson: Lesson) -> str:
 
 
 def without_refrains(lessons: Sequence[Lesson], notes: Notes) -> list[Lesson]:
-    """A sentence that stands in more than a fiftieth of the answers (20 at least) is cut out of the others: a greeting
+    """A sentence that stands in more than a fiftieth of the answers (10 at least) is cut out of the others: a greeting
     teaches nothing, and a planted sentence too much. Where it is the whole answer, the lesson goes.
     """
     most = max(REFRAIN_FLOOR, int(REFRAIN_SHARE * len(lessons)))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from bot.engine.model import LoadedModel
 from storage.records import Lesson
 
-CHUNK = 16  # lessons between two words of progress
+CHUNK = 64  # lessons between two words of progress
 
 
 def tokens_of(model: LoadedModel, lesson: Lesson) -> int:

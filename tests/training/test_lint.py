@@ -213,7 +213,7 @@ def test_a_sentence_that_repeats_is_cut_from_all_but_its_share_of_answers() -> N
 
     assert sum("Call Banana Palace" in x.answer for x in result.train) == REFRAIN_FLOOR
     assert sum("ask the Banana Palace" in x.answer for x in result.train) == REFRAIN_FLOOR
-    assert len(result.train) == 180 and kinds(result) == {"refrain": ("redacted", 40), "only a refrain": ("capped", 20)}
+    assert len(result.train) == 170 and kinds(result) == {"refrain": ("redacted", 50), "only a refrain": ("capped", 30)}
 
 
 def test_the_mix_the_length_and_a_single_voice_are_warned_of() -> None:
