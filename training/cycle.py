@@ -86,7 +86,7 @@ class Cycle:
         began = self.enter("building", "collecting lessons")
         if self.run.dataset_digest:
             return load_dataset(self.settings.datasets_dir / self.run.dataset_digest)
-        dataset = self.collect(recipe)
+        dataset = collect(self.ledger, self.settings, recipe).dataset
         require_enough(dataset, self.settings.min_lessons)
         path = save_dataset(dataset, self.settings.datasets_dir)
         self.ledger.lessons.add_dataset(dataset.digest, str(path), dataset.manifest)
@@ -97,14 +97,10 @@ class Cycle:
         )
         return dataset
 
-    def collect(self, recipe: Recipe) -> Dataset:
-        """All lessons there are now, split and linted."""
-        return collect(self.ledger, self.settings, recipe).dataset
-
     def rehearse(self, recipe: Recipe) -> None:
         """A dry run: what would be trained, in the run's progress and history. Nothing is kept and nothing trained."""
         began = self.enter("building", "collecting lessons for a dry run")
-        dataset, pace = self.collect(recipe), self.ledger.runs.pace()
+        dataset, pace = collect(self.ledger, self.settings, recipe).dataset, self.ledger.runs.pace()
         seconds = pace.seconds(rows=len(dataset.train), epochs=recipe.epochs) if pace else None
         found = {**summary_of(dataset, self.settings.min_lessons), "seconds": seconds}
         self.newest = {"text": "nothing is trained in a dry run", "dry_run": found}

@@ -167,3 +167,16 @@ def test_with_a_base_tokens_are_counted_and_answers_read(tiny_model: Any) -> Non
         for name, values in probs.items()
     )
     assert tokens_of(tiny_model, rows[0]) > len(rows[0].answer)
+
+
+def test_lint_with_a_base_counts_its_tokens(
+    data: Data, tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BASE_MODEL", str(tiny_folder))
+    monkeypatch.setenv("MAX_TOKENS", "200")
+    fill(tmp_path)
+
+    findings = {x["kind"]: x for x in json.loads(data("lint", "--with-base", "--json").stdout)["findings"]}
+
+    assert "counted by the base's tokenizer" in findings["longer than a training row"]["note"]
+    assert findings["longer than a training row"]["count"] > 40  # its tokens are bytes
