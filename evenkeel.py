@@ -5,7 +5,6 @@ exit code: 0 done, 1 error, 2 usage, 3 the gate said no, 4 too little data, 5 bu
 stdout carries data (`--json`: exactly one JSON value), stderr carries messages.
 """
 
-import json
 import logging
 import os
 import sys
@@ -14,16 +13,15 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import structlog
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from storage.console import Json, err, opened, out, print_json, say
 from storage.digests import short
 from storage.errors import ConfigurationError, EvenkeelError, GateSaidNo, TooLittleData, UsageError
 from storage.ledger import Ledger
@@ -32,6 +30,7 @@ from storage.recipe import parse_overrides, recipe_from, warnings_for
 from storage.records import Answer, Promotion, Run
 from storage.servers import base_server, needs_engine, tuned_server
 from storage.settings import Settings, load_settings
+from training.data_commands import data_app
 
 # Engine, training and scoring share the cores. OpenMP's threads spin while they wait, which made answers four times slower
 # beside a run (docs/log.md, 2026-11-23); read by the library when torch loads it, inherited by every child.
@@ -49,35 +48,9 @@ db_app = typer.Typer(no_args_is_help=True, help="The ledger file: where it is, w
 suite_app = typer.Typer(no_args_is_help=True, help="The general benchmarks.")
 app.add_typer(db_app, name="db", rich_help_panel="Maintenance")
 app.add_typer(suite_app, name="suite", rich_help_panel="Maintenance")
+app.add_typer(data_app, name="data", rich_help_panel="Every day")
 
-out, err = Console(), Console(stderr=True)
-Json = Annotated[bool, typer.Option("--json", help="print one JSON value")]
 TRY, EVERY_DAY, MODEL, PROCESSES, CARE = "Try it", "Every day", "Model", "Processes", "Maintenance"
-
-
-@contextmanager
-def opened() -> Iterator[tuple[Settings, Ledger]]:
-    """Settings and ledger for one command."""
-    settings = load_settings()
-    ledger = Ledger(settings.ledger_path)
-    try:
-        yield settings, ledger
-    finally:
-        ledger.close()
-
-
-def say(text: str) -> None:
-    err.print(text, highlight=False, soft_wrap=True)
-
-
-def print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=_plain) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def configure_logs(level: str) -> None:
@@ -177,23 +150,28 @@ def import_(
         typer.Option(
             "--map",
             help="field=column, repeatable; fields: "
-            "question, answer, conversation_id, category, language, ticket_id, approved, created_at",
+            "question, answer, conversation_id, category, language, ticket_id, approved, created_at, customer, agent",
         ),
     ] = None,
+    format: Annotated[str | None, typer.Option(help="csv, jsonl, zendesk or intercom; else recognised")] = None,
     json_: Json = False,
 ) -> None:
-    """Import tickets from CSV or JSONL: all rows or none, faulty rows named one by one.
+    """Import tickets from CSV, JSONL or an export of Zendesk or Intercom: all or nothing, faulty rows named one by one.
 
     Example: evenkeel import tickets.csv --map question=Description --map answer=Resolution
     """
     from training.tickets import import_file
 
     with opened() as (_, ledger):
-        added, known = import_file(file, mapping(column or []), ledger=ledger, actor="cli")
+        done = import_file(file, mapping(column or []), ledger=ledger, actor="cli", format=format)
     if json_:
-        print_json({"file": str(file), "added": added, "known": known})
-    else:
-        say(f"{added} tickets added, {known} were known. Next: evenkeel retrain.")
+        print_json({"file": str(file), **asdict(done)})
+        return
+    say(f"{done.added} tickets added, {done.known} were known (read as {done.format}). Next: evenkeel data lint.")
+    if done.unusable:
+        say(f"{done.unusable} conversations or turns have no public reply of a person, or are too long.")
+    if done.forgotten:
+        say(f"{done.forgotten} stay out: they are of people who asked to be forgotten.")
 
 
 def mapping(pairs: list[str]) -> dict[str, str]:

@@ -11,8 +11,8 @@ from storage.records import Run
 from storage.runs import Pace
 from storage.settings import Settings
 
-HOLDOUT_SHARE = 0.2  # about a fifth of the conversations are kept for judging
-SOURCES = {"ticket": "tickets", "rating": "likes", "correction": "corrections", "replay": "general"}
+HOLDOUT_SHARE = 0.25  # about a quarter of the conversations are kept for judging
+SOURCES = {"ticket": "tickets", "rating": "likes", "correction": "corrections", "pick": "picks", "replay": "general"}
 FEW_CORRECTIONS = 5  # below so many, it says nothing that one person wrote most of them
 
 
@@ -75,10 +75,17 @@ def dry_run_lines(run: Run) -> list[str]:
     lines = [f"*Dry run:* {found['train']} rows to train on ({_counts(sources)}), {found['holdout']} held out."]
     named = (("Left out", _counts(found["dropped"])), ("Redacted", _counts(found["redacted"])))
     lines += [f"{name}: {counts}." for name, counts in named if counts]
+    lines += [f"⚠️ {_warning(finding)}" for finding in found.get("warnings", ())]  # older runs have none
     lines.append(f"It would take {about(found['seconds'])}." if found["seconds"] else "No history to estimate from.")
     if found["refusal"]:
         lines.append(f"⚠️ A run would stop: {escape(found['refusal'])}")
     return [*lines, "_Nothing was trained; the model that serves stays as it was._"]
+
+
+def _warning(finding: Mapping[str, Any]) -> str:
+    """A finding of the lint that somebody should look at, with its first examples."""
+    shown = f"{finding['kind']}: {finding['count']} ({', '.join(finding['examples'][:2])})"
+    return escape(f"{shown}; {finding['note']}." if finding["note"] else f"{shown}.")
 
 
 def _counts(counts: Mapping[str, Any]) -> str:

@@ -63,6 +63,8 @@ def receipt_text(receipt: Receipt) -> str:
         f"• taught replies and corrections: {receipt.taught}",
         f"• training sets that held your words: {receipt.datasets}",
     ]
+    if receipt.tickets:
+        lines.append(f"• imported tickets: {receipt.tickets}")
     if receipt.adapters:
         lines.append(f"• trained versions that learned from them, to be replaced: {len(receipt.adapters)}")
     return "\n".join(lines)

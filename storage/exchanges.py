@@ -163,6 +163,13 @@ class Exchanges:
         )
         return tuple(self._exchange(row) for row in list(rows))
 
+    def languages(self) -> dict[str, int]:
+        """How many questions were asked in each language, where it is known."""
+        rows = self._connections.db.execute(
+            "SELECT language, count(*) FROM exchanges WHERE language <> '' GROUP BY language ORDER BY language"
+        ).fetchall()
+        return dict(rows)
+
     def shadow_coverage(self) -> tuple[int, int]:
         """(exchanges with an ok base answer, closed exchanges with an ok tuned answer)."""
         row = self._connections.db.execute(

@@ -1,8 +1,9 @@
 """Forgetting a person: what the ledger and the datasets hold of them goes, and a receipt says what went.
 
-Promise: after `forget` returned, no question, answer, rating, reason or taught reply of theirs is left in the ledger and
-no built dataset holds a row of their conversations; the keys of their events stay, so that a late delivery brings nothing
-back. Adapters that learned from them are named: the next run trains without them. Backups and Slack itself are not ours.
+Promise: after `forget` returned, no question, answer, rating, reason, taught reply or ticket of theirs is left in the ledger
+and no built dataset holds a row of their conversations, or one that they judged; the keys of their events stay, so that a late
+delivery brings nothing back. Adapters that learned from them are named: the next run trains without them. Backups and Slack
+itself are not ours.
 """
 
 import json
@@ -22,6 +23,8 @@ UNION SELECT team, channel, thread_ts FROM taught WHERE :user IN (asker, author,
 UNION SELECT e.team, e.channel, e.thread_ts FROM corrections c JOIN exchanges e USING (exchange_id) WHERE c.author=:user
 """
 
+_THEIRS = "? IN (customer, agent)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
@@ -30,6 +33,7 @@ class Receipt:
     questions: int
     ratings: int
     taught: int
+    tickets: int
     datasets: int
     adapters: tuple[str, ...]
 
@@ -38,27 +42,32 @@ def forget(ledger: Ledger, datasets_dir: Path, user: str, *, actor: str) -> Rece
     """Forget this person. The datasets go before the commit: a crash in between is made up for by calling it again."""
     with ledger.connections.write() as db:
         threads = {":".join(row) for row in db.execute(_THREADS, {"user": user}).fetchall()}
+        threads |= {
+            r[0] for r in db.execute(f"SELECT conversation_id FROM tickets WHERE {_THEIRS}", (user,)).fetchall()
+        }
         _forget_context(db, user)
         questions = db.execute("DELETE FROM exchanges WHERE asker=?", (user,)).rowcount
         ratings = db.execute("DELETE FROM rating_events WHERE user=?", (user,)).rowcount
         db.execute("DELETE FROM reasons WHERE user=?", (user,))
         taught = db.execute("DELETE FROM taught WHERE ? IN (asker, author, teacher)", (user,)).rowcount
         taught += db.execute("DELETE FROM corrections WHERE author=?", (user,)).rowcount
+        tickets = db.execute(f"DELETE FROM tickets WHERE {_THEIRS}", (user,)).rowcount
         db.execute("DELETE FROM picks WHERE reviewer=?", (user,))
+        db.execute("DELETE FROM exclusions WHERE person=?", (user,))
         db.execute(
             "UPDATE inbox SET payload='{}', asker='', state=CASE WHEN state IN ('new','leased') THEN 'failed' ELSE state END,"
             " lease_until=NULL, note='forgotten' WHERE asker=?",
             (user,),
         )
-        found = _datasets_with(datasets_dir, threads)
+        found = _datasets_with(datasets_dir, threads, user)
         adapters = tuple(
             row[0]
             for digest in found
             for row in db.execute("SELECT digest FROM adapters WHERE dataset_digest=?", (digest,)).fetchall()
         )
         receipt = Receipt(
-            questions=questions, ratings=ratings, taught=taught, datasets=len(found), adapters=tuple(sorted(adapters))
-        )
+            questions=questions, ratings=ratings, taught=taught, tickets=tickets, datasets=len(found),
+            adapters=tuple(sorted(adapters)))  # fmt: skip
         body = {**asdict(receipt), "subject": digest_of(user)}
         db.execute(
             "INSERT INTO erasures(at, actor, receipt) VALUES (?,?,?)",
@@ -90,16 +99,18 @@ def _forget_context(db: Database, user: str) -> None:
         db.execute("UPDATE exchanges SET messages=? WHERE exchange_id=?", (json.dumps(kept), exchange_id))
 
 
-def _datasets_with(datasets_dir: Path, conversations: set[str]) -> list[str]:
-    """The built datasets that hold a row of these conversations."""
-    if not conversations or not datasets_dir.is_dir():
+def _datasets_with(datasets_dir: Path, conversations: set[str], user: str) -> list[str]:
+    """The built datasets that hold a row of these conversations, or one that this person asked, wrote or judged."""
+    if not datasets_dir.is_dir():
         return []
-    return sorted(folder.name for folder in datasets_dir.iterdir() if folder.is_dir() and _holds(folder, conversations))
+    folders = (folder for folder in datasets_dir.iterdir() if folder.is_dir())
+    return sorted(folder.name for folder in folders if _holds(folder, conversations, user))
 
 
-def _holds(folder: Path, conversations: set[str]) -> bool:
+def _holds(folder: Path, conversations: set[str], user: str) -> bool:
     for file in folder.glob("*.jsonl"):
         with file.open(encoding="utf-8") as lines:
-            if any(json.loads(line).get("conversation_id") in conversations for line in lines if line.strip()):
-                return True
+            for row in (json.loads(line) for line in lines if line.strip()):
+                if row.get("conversation_id") in conversations or user in (row.get("author"), row.get("customer")):
+                    return True
     return False

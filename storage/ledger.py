@@ -13,6 +13,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from storage.clock import Clock, from_text, to_text, utc_now
+from storage.consent import Consent
 from storage.database import Connections
 from storage.digests import NAMED, digest_of
 from storage.doubt import Doubt
@@ -47,6 +48,7 @@ class Ledger:
         self.ratings = Ratings(self.connections, clock)
         self.lessons = Lessons(self.connections, clock)
         self.taught = Taught(self.connections, clock)
+        self.consent = Consent(self.connections, clock)
         self.runs = Runs(self.connections, clock)
         self.scores = Scores(self.connections, clock)
         self.doubt = Doubt(self.connections, clock)

@@ -18,6 +18,11 @@ def m002_people(db: Database) -> None:
     _apply(db, _M002)
 
 
+@migrations()
+def m003_lesson_sources(db: Database) -> None:
+    _apply(db, _LESSON_SOURCES)
+
+
 def _apply(db: Database, script: str) -> None:
     for statement in script.split(";\n"):  # not executescript: that would commit half a step
         if statement.strip():
@@ -208,5 +213,27 @@ CREATE TABLE correction_checks (
   correction_id INTEGER NOT NULL REFERENCES corrections ON DELETE CASCADE, adapter_digest TEXT NOT NULL,
   passed INTEGER NOT NULL CHECK (passed IN (0,1)), similarity REAL NOT NULL, at TEXT NOT NULL,
   PRIMARY KEY (correction_id, adapter_digest)
+);
+"""
+
+# A conversation that is known before this step has no beginning: the time holdout must not move it (docs/decisions/0009).
+_LESSON_SOURCES = """
+ALTER TABLE imports ADD COLUMN format TEXT NOT NULL DEFAULT '';
+ALTER TABLE imports ADD COLUMN left_out INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tickets ADD COLUMN customer TEXT NOT NULL DEFAULT '';
+ALTER TABLE tickets ADD COLUMN agent TEXT NOT NULL DEFAULT '';
+ALTER TABLE tickets ADD COLUMN row TEXT NOT NULL DEFAULT '';
+CREATE TABLE conversations (conversation_id TEXT PRIMARY KEY, began TEXT NOT NULL);
+INSERT INTO conversations
+  SELECT conversation_id, '' FROM tickets UNION SELECT team || ':' || channel || ':' || thread_ts, '' FROM exchanges
+  UNION SELECT team || ':' || channel || ':' || thread_ts, '' FROM taught;
+CREATE TABLE exclusions (
+  exclusion_id INTEGER PRIMARY KEY, person TEXT NOT NULL, actor TEXT NOT NULL, at TEXT NOT NULL,
+  undone_by TEXT, undone_at TEXT
+);
+CREATE UNIQUE INDEX exclusions_once ON exclusions(person) WHERE undone_at IS NULL;
+CREATE TABLE contact_verdicts (
+  contact_verdict_id INTEGER PRIMARY KEY, contact TEXT NOT NULL, verdict TEXT NOT NULL CHECK (verdict IN ('allow','deny')),
+  actor TEXT NOT NULL, at TEXT NOT NULL
 );
 """

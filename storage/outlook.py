@@ -24,6 +24,10 @@ liked AS (
 SELECT 'tickets', count(*), count(*) FILTER (WHERE i.at > :text) FROM tickets t JOIN imports i USING (import_id)
   WHERE t.approved
 UNION ALL SELECT 'likes', count(*), count(*) FILTER (WHERE at > :seconds) FROM liked
+UNION ALL SELECT 'picks', count(*), count(*) FILTER (WHERE at > :text) FROM (
+  SELECT max(at) AS at FROM picks WHERE role IN {_TRUSTED} AND verdict <> 'skip'
+  AND exchange_id NOT IN (SELECT exchange_id FROM corrected) GROUP BY exchange_id
+  HAVING min(verdict) = max(verdict) AND min(verdict) IN ('tuned','base'))
 UNION ALL SELECT 'corrections', count(*), count(*) FILTER (WHERE at > :text) FROM corrected
 UNION ALL SELECT 'taught', count(*), count(*) FILTER (WHERE at > :text) FROM taught
   WHERE role IN {_TRUSTED} AND removed_at IS NULL

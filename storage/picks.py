@@ -6,7 +6,7 @@ lot's order: what is asked about does not depend on what was said.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -14,7 +14,8 @@ from typing import Literal
 from storage.clock import Clock, to_text
 from storage.database import Connections
 from storage.digests import digest_of
-from storage.records import RaterRole, Role
+from storage.lessons import ASKED, slack_lesson
+from storage.records import Lesson, RaterRole, Role
 from storage.shares import wilson
 
 PickVerdict = Literal["tuned", "base", "both", "neither", "skip"]
@@ -149,6 +150,27 @@ class Picks:
             " GROUP BY p.exchange_id HAVING min(p.verdict) = max(p.verdict) ORDER BY p.exchange_id"
         ).fetchall()
         return tuple((row[0], row[1]) for row in rows)
+
+    def lessons(self, without: Collection[str] = ()) -> tuple[Lesson, ...]:
+        """The answer that agents and admins agree is the better one, where nobody of them corrected or disliked the exchange.
+
+        `without`: people whose picks, corrections and votes are as if they had never been.
+        """
+        rows = self._connections.db.query(
+            f"SELECT a.text AS answer, min(p.reviewer) AS author, max(p.at) AS at, {ASKED}"
+            " FROM picks p JOIN exchanges e USING (exchange_id)"
+            " JOIN answers a ON a.exchange_id = e.exchange_id AND a.role = p.verdict AND a.status = 'ok'"
+            f" WHERE {_TEAM} AND p.reviewer NOT IN (SELECT value FROM json_each(:without))"
+            " AND p.exchange_id NOT IN (SELECT o.exchange_id FROM picks o WHERE o.role IN ('agent','admin')"
+            "  AND o.reviewer NOT IN (SELECT value FROM json_each(:without)) AND o.verdict NOT IN ('skip', p.verdict))"
+            " AND NOT EXISTS (SELECT 1 FROM corrections c WHERE c.exchange_id = e.exchange_id AND c.role IN ('agent','admin')"
+            "  AND c.removed_at IS NULL AND c.author NOT IN (SELECT value FROM json_each(:without)))"
+            " AND (p.verdict = 'base' OR NOT EXISTS (SELECT 1 FROM ratings r WHERE r.exchange_id = e.exchange_id AND r.sign < 0"
+            "  AND r.role IN ('agent','admin') AND r.user NOT IN (SELECT value FROM json_each(:without))))"
+            " GROUP BY e.exchange_id ORDER BY e.exchange_id",
+            {"without": json.dumps(sorted(without))},
+        )
+        return tuple(slack_lesson(row, "pick", f"pick-{row['exchange_id']}") for row in rows)
 
     def _since(self, max_age_s: float) -> str:
         return to_text(self._clock() - timedelta(seconds=max_age_s))

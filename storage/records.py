@@ -13,7 +13,7 @@ Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content":
 Role = Literal["tuned", "base"]
 AnswerStatus = Literal["ok", "failed", "timeout", "skipped"]
 RaterRole = Literal["customer", "agent", "admin", "unknown"]
-Source = Literal["ticket", "rating", "correction", "taught", "replay"]
+Source = Literal["ticket", "rating", "correction", "taught", "pick", "replay"]
 Direction = Literal["higher", "lower"]
 Verdict = Literal["PROMOTE", "REFUSE", "HOLD"]
 Domain = Literal["target", "general"]
@@ -149,7 +149,12 @@ class Rating:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """One imported question with its approved (or not) answer. `digest` names the content."""
+    """One imported question with its approved (or not) answer.
+
+    `customer` asked and `agent` answered ("" where the file does not say); `row` is its place in the file. `origin` (file
+    and row), `consent` (who imported it) and `began` (when its conversation began, as the ledger saw it first; "" for
+    unknown) are read from the ledger, never stored from here.
+    """
 
     ticket_id: str
     conversation_id: str
@@ -159,11 +164,22 @@ class Ticket:
     language: str = ""
     approved: bool = True
     created_at: str = ""
+    customer: str = ""
+    agent: str = ""
+    row: str = ""
+    origin: str = ""
+    consent: str = ""
+    began: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """One row that training may see: messages up to the question, the answer to learn, and its lineage."""
+    """One row that training may see: messages up to the question, the answer to learn, and its lineage.
+
+    `author` wrote, taught, liked or picked the answer; `customer` asked; `origin` is the file and row, or the exchange;
+    `consent` says why it may be learned from; `at` is when it came about and `began` when its conversation did (ISO 8601,
+    "" for unknown).
+    """
 
     lesson_id: str
     source: Source
@@ -173,6 +189,11 @@ class Lesson:
     category: str = ""
     language: str = ""
     author: str = ""
+    customer: str = ""
+    origin: str = ""
+    consent: str = ""
+    at: str = ""
+    began: str = ""
 
     @property
     def question(self) -> str:

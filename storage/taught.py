@@ -3,11 +3,14 @@
 Promise: a removed lesson is gone from training and stays on record; teaching the same reply again replaces it.
 """
 
+import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from storage.clock import Clock, to_text
 from storage.database import Connections
+from storage.lessons import BEGAN, at_of_ts
 from storage.messages import conversation
 from storage.records import Lesson, RaterRole
 
@@ -68,10 +71,12 @@ class Taught:
                 )
             return bool(db.execute(sql, (now, number, by)).rowcount)
 
-    def lessons(self, system_prompt: str) -> tuple[Lesson, ...]:
-        """Every taught reply that stands, as training sees it."""
+    def lessons(self, system_prompt: str, without: Collection[str] = ()) -> tuple[Lesson, ...]:
+        """Every taught reply that stands, as training sees it; none that one of `without` wrote or taught."""
         rows = self._connections.db.query(
-            f"SELECT * FROM taught WHERE removed_at IS NULL AND {_TRUSTED} ORDER BY taught_id"
+            f"SELECT t.*, {BEGAN.format('t')} AS began FROM taught t WHERE removed_at IS NULL AND {_TRUSTED} AND NOT EXISTS"
+            " (SELECT 1 FROM json_each(?) WHERE value IN (t.author, t.teacher)) ORDER BY taught_id",
+            (json.dumps(sorted(without)),),
         )
         return tuple(_lesson(row, system_prompt) for row in rows)
 
@@ -122,4 +127,9 @@ def _lesson(row: dict[str, Any], system_prompt: str) -> Lesson:
         answer=row["answer"],
         language=row["language"] or "",
         author=row["teacher"],
+        customer=row["asker"],
+        origin=f"reply {row['ts']} in {row['channel']}" + (f" by {row['author']}" if row["author"] else ""),
+        consent="LEARN_FROM_SLACK",
+        at=row["at"],
+        began=row["began"] if row["began"] is not None else at_of_ts(row["thread_ts"]),
     )

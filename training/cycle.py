@@ -6,7 +6,7 @@ nothing more; whatever goes wrong, the champion stays. Knows the order of the st
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from storage.digests import short
 from storage.errors import Busy, EvenkeelError, GateSaidNo, LostLease, TooLittleData
 from storage.ledger import Ledger
 from storage.recipe import Recipe, recipe_from
-from storage.records import Adapter, Dataset, Promotion, Run, RunState, Scorecard
+from storage.records import Adapter, Dataset, Lesson, Promotion, Run, RunState, Scorecard
 from storage.settings import Settings
 from storage.weights import adapter_path, verify_adapter
 from training.child import run_child
-from training.dataset import build_dataset, load_dataset, load_replay, save_dataset
+from training.dataset import Built, build_dataset, load_dataset, load_replay, save_dataset
+from training.sources import gather, lint_context
 
 log = structlog.get_logger()
 LEASE_S = 60.0
@@ -85,27 +86,21 @@ class Cycle:
         began = self.enter("building", "collecting lessons")
         if self.run.dataset_digest:
             return load_dataset(self.settings.datasets_dir / self.run.dataset_digest)
-        dataset = self.collect(recipe)
+        dataset = collect(self.ledger, self.settings, recipe).dataset
         require_enough(dataset, self.settings.min_lessons)
         path = save_dataset(dataset, self.settings.datasets_dir)
         self.ledger.lessons.add_dataset(dataset.digest, str(path), dataset.manifest)
         self.move("building", dataset_digest=dataset.digest)
-        self.note("building", began, f"{len(dataset.train)} rows to train on, {len(dataset.holdout)} held out")
+        lint = dataset.manifest["lint"]
+        self.note(
+            "building", began, f"{len(dataset.train)} rows to train on, {len(dataset.holdout)} held out", {"lint": lint}
+        )
         return dataset
-
-    def collect(self, recipe: Recipe) -> Dataset:
-        """All lessons there are now, chosen, redacted and split."""
-        lessons = self.ledger.lessons
-        return build_dataset(
-            tickets=lessons.tickets(), liked=lessons.liked(), corrections=lessons.corrections(),
-            taught=self.ledger.taught.lessons(self.settings.system_prompt), replay=load_replay(),
-            system_prompt=self.settings.system_prompt, learn_from_slack=self.settings.learn_from_slack,
-            replay_share=recipe.replay_share, seed=recipe.seed)  # fmt: skip
 
     def rehearse(self, recipe: Recipe) -> None:
         """A dry run: what would be trained, in the run's progress and history. Nothing is kept and nothing trained."""
         began = self.enter("building", "collecting lessons for a dry run")
-        dataset, pace = self.collect(recipe), self.ledger.runs.pace()
+        dataset, pace = collect(self.ledger, self.settings, recipe).dataset, self.ledger.runs.pace()
         seconds = pace.seconds(rows=len(dataset.train), epochs=recipe.epochs) if pace else None
         found = {**summary_of(dataset, self.settings.min_lessons), "seconds": seconds}
         self.newest = {"text": "nothing is trained in a dry run", "dry_run": found}
@@ -279,6 +274,17 @@ class Cycle:
         return self.run
 
 
+def collect(
+    ledger: Ledger, settings: Settings, recipe: Recipe, tokens_of: Callable[[Lesson], int] | None = None
+) -> Built:
+    """The dataset of all lessons there are now, and the lint that it came through. Nothing is written."""
+    gathered = gather(ledger, settings)
+    return build_dataset(
+        lessons=gathered.lessons, left_out=gathered.left_out, replay=load_replay(),
+        context=lint_context(ledger, settings, max_tokens=recipe.max_tokens, tokens_of=tokens_of),
+        replay_share=recipe.replay_share, seed=recipe.seed)  # fmt: skip
+
+
 def summary_of(dataset: Dataset, fewest: int) -> dict[str, Any]:
     """A dataset in numbers, and why a run would stop on it ("" if it would not)."""
     refusal = ""
@@ -292,6 +298,7 @@ def summary_of(dataset: Dataset, fewest: int) -> dict[str, Any]:
         "sources": dataset.manifest["train"]["by"]["source"],
         "dropped": dataset.manifest["dropped"],
         "redacted": dataset.manifest["redacted"],
+        "warnings": [finding for finding in dataset.manifest["lint"] if finding["done"] in ("held", "warned")],
         "refusal": refusal,
     }
 

@@ -1,170 +1,93 @@
-"""Lessons into a dataset: chosen, redacted, split, de-duplicated, mixed with replay. Pure: same rows in, same bytes out.
+"""Lessons into a dataset: split, linted, mixed with replay. Pure: same lessons in, same bytes out.
 
-Promises: all of a conversation lies on one side of the holdout line, and adding data never moves one across it (the
-side is a hash of the conversation's id); nothing in training nearly equals something in the holdout.
-Knows lessons, not where they are stored.
+Promises: all of a conversation lies on one side of the holdout line, and adding data never moves one across it: the side
+follows from the conversation's id and from when it began, as the ledger saw it first (docs/decisions/0009). The line is
+drawn before anything is dropped. Nothing in training nearly equals something in the holdout.
+Knows lessons, not where they are stored; what is dropped and why is the lint's.
 """
 
 import hashlib
 import json
 import random
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from datasketch import MinHash, MinHashLSH
-
 from storage.digests import canonical, digest_of
 from storage.errors import WeightsError
-from storage.messages import conversation
-from storage.records import Dataset, Lesson, Message, Ticket
+from storage.records import Dataset, Lesson
 from storage.weights import sync
-from training.redact import redact
+from training.findings import Context
+from training.lint import Linted, lint
 
 SALT = "evenkeel-holdout-1"
-NEAR = 0.8  # Jaccard similarity of word triples from which two rows count as the same
-PERMUTATIONS = 64
-PRIORITY = {"correction": 0, "taught": 1, "rating": 2, "ticket": 3}
+WINDOW_DAYS, HELD_DAYS = 30, 2  # of every 30 days since 1970, what began in the last 2 is held out
 REPLAY_FILE = Path(__file__).parent / "data" / "replay.jsonl"
 
 
-@dataclass(slots=True)
-class Tally:
-    """What happened to the rows on their way: the manifest's counts."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A dataset and the lint that it came through."""
 
-    dropped: Counter[str] = field(default_factory=Counter)
-    redacted: Counter[str] = field(default_factory=Counter)
+    dataset: Dataset
+    linted: Linted
 
 
 def build_dataset(
     *,
-    tickets: Sequence[Ticket],
-    liked: Sequence[Lesson],
-    corrections: Sequence[Lesson],
-    taught: Sequence[Lesson] = (),
+    lessons: Sequence[Lesson],
+    left_out: Mapping[str, int],
     replay: Sequence[Lesson],
-    system_prompt: str,
-    learn_from_slack: bool,
+    context: Context,
     replay_share: float,
     seed: int,
     holdout_share: float = 0.2,
-) -> Dataset:
-    """The dataset of these sources. `replay_share` is the share of general rows in the finished training set."""
-    tally = Tally()
-    lessons = [
-        *_from_slack([*corrections, *taught, *liked], learn_from_slack, tally),
-        *_from_tickets(tickets, system_prompt, tally),
-    ]
-    lessons = [_redacted(lesson, tally) for lesson in lessons]
-    lessons.sort(key=lambda x: (PRIORITY[x.source], x.lesson_id))
-    held = [x for x in lessons if in_holdout(x.conversation_id, holdout_share)]
-    learnt = [x for x in lessons if not in_holdout(x.conversation_id, holdout_share)]
-    holdout = _distinct(_referees(held, tally), (), tally, "duplicates")
-    train = _distinct(learnt, holdout, tally, "duplicates")
-    general = _pick_replay(replay, replay_share, len(train), seed)
-    rows = (*sorted(train, key=lambda x: x.lesson_id), *general)
-    kept = tuple(sorted(holdout, key=lambda x: x.lesson_id))
-    manifest = _manifest(
-        rows,
-        kept,
-        tally,
-        replay_share=replay_share,
-        seed=seed,
-        holdout_share=holdout_share,
-        learn_from_slack=learn_from_slack,
+) -> Built:
+    """The dataset of these lessons. `replay_share` is the share of general rows in the finished training set; `left_out`
+    counts the rows that had no consent, for the manifest.
+    """
+    sides: dict[bool, list[Lesson]] = {True: [], False: []}
+    for lesson in lessons:
+        sides[is_held(lesson, holdout_share)].append(lesson)
+    linted = lint(sides[False], sides[True], context)
+    general = _pick_replay(replay, replay_share, len(linted.train), seed)
+    rows = (*linted.train, *general)
+    settings = {
+        "replay_share": replay_share,
+        "seed": seed,
+        "holdout_share": holdout_share,
+        "max_tokens": context.max_tokens,
+    }
+    manifest = _manifest(rows, linted, left_out, settings)
+    return Built(
+        dataset=Dataset(digest=manifest["digest"], train=rows, holdout=linted.holdout, manifest=manifest), linted=linted
     )
-    return Dataset(digest=_digest(rows, kept), train=rows, holdout=kept, manifest=manifest)
+
+
+def is_held(lesson: Lesson, share: float) -> bool:
+    """Which side a lesson's conversation lies on, for ever."""
+    return in_holdout(lesson.conversation_id, share) or ends_a_window(lesson.began)
 
 
 def in_holdout(conversation_id: str, share: float) -> bool:
-    """Which side a conversation lies on, for ever: a hash of its id alone."""
+    """The holdout by conversation: a hash of its id alone."""
     raw = hashlib.blake2b(f"{SALT}|{conversation_id}".encode(), digest_size=8).digest()
     return int.from_bytes(raw, "big") / 2**64 < share
 
 
-def _from_slack(lessons: Sequence[Lesson], allowed: bool, tally: Tally) -> list[Lesson]:
-    if not allowed:
-        tally.dropped["no consent (LEARN_FROM_SLACK is off)"] += len(lessons)
-        return []
-    return list(lessons)
-
-
-def _from_tickets(tickets: Sequence[Ticket], system_prompt: str, tally: Tally) -> list[Lesson]:
-    """Approved tickets, each with the earlier approved ones of its conversation as context, as it will be served."""
-    threads: dict[str, list[Ticket]] = defaultdict(list)
-    for ticket in sorted(tickets, key=lambda t: (t.conversation_id, t.created_at, t.ticket_id)):
-        if ticket.approved:
-            threads[ticket.conversation_id].append(ticket)
-        else:
-            tally.dropped["not approved"] += 1
-    return [_ticket_lesson(t, thread[:i], system_prompt) for thread in threads.values() for i, t in enumerate(thread)]
-
-
-def _ticket_lesson(ticket: Ticket, earlier: Sequence[Ticket], system_prompt: str) -> Lesson:
-    history: list[Message] = []
-    for turn in earlier:
-        history += [{"role": "user", "content": turn.question}, {"role": "assistant", "content": turn.answer}]
-    return Lesson(
-        lesson_id=f"ticket-{ticket.ticket_id}",
-        source="ticket",
-        conversation_id=ticket.conversation_id,
-        messages=conversation(system_prompt, history, ticket.question),
-        answer=ticket.answer,
-        category=ticket.category,
-        language=ticket.language,
-    )
-
-
-def _redacted(lesson: Lesson, tally: Tally) -> Lesson:
-    def clean(text: str) -> str:
-        text, found = redact(text)
-        tally.redacted.update(found)
-        return text
-
-    messages = tuple(m if m["role"] == "system" else {**m, "content": clean(m["content"])} for m in lesson.messages)
-    return replace(lesson, messages=messages, answer=clean(lesson.answer))
-
-
-def _referees(held: Iterable[Lesson], tally: Tally) -> list[Lesson]:
-    """A liked answer is the model's own: as a reference it would favour the champion. People's answers only."""
-    kept = []
-    for lesson in held:
-        if lesson.source == "rating":
-            tally.dropped["liked answers on the holdout side"] += 1
-        else:
-            kept.append(lesson)
-    return kept
-
-
-def _distinct(lessons: Sequence[Lesson], against: Sequence[Lesson], tally: Tally, reason: str) -> list[Lesson]:
-    """The lessons, without those that nearly equal an earlier one or one of `against`.
-
-    Source: MinHash over word triples with locality-sensitive hashing (datasketch).
+def ends_a_window(began: str) -> bool:
+    """The holdout by time: whether a conversation began in the last 2 of 30 days, so that the newest of each window judge
+    what was learned from the days before them. False where nobody knows when it began.
     """
-    index = MinHashLSH(threshold=NEAR, num_perm=PERMUTATIONS)
-    for number, lesson in enumerate(against):
-        index.insert(f"holdout-{number}", _sketch(lesson))
-    kept = []
-    for number, lesson in enumerate(lessons):
-        sketch = _sketch(lesson)
-        twins = index.query(sketch)
-        if twins:
-            tally.dropped["near a holdout row" if any(t.startswith("holdout-") for t in twins) else reason] += 1
-            continue
-        index.insert(f"row-{number}", sketch)
-        kept.append(lesson)
-    return kept
-
-
-def _sketch(lesson: Lesson) -> MinHash:
-    words = re.findall(r"\w+", f"{lesson.question} {lesson.answer}".lower())
-    triples = {" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))}
-    sketch = MinHash(num_perm=PERMUTATIONS, seed=1)
-    sketch.update_batch([t.encode() for t in sorted(triples)])
-    return sketch
+    try:
+        moment = datetime.fromisoformat(began)
+    except ValueError:
+        return False
+    days = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() // 86_400)
+    return days % WINDOW_DAYS >= WINDOW_DAYS - HELD_DAYS
 
 
 def _pick_replay(replay: Sequence[Lesson], share: float, train_rows: int, seed: int) -> tuple[Lesson, ...]:
@@ -174,14 +97,22 @@ def _pick_replay(replay: Sequence[Lesson], share: float, train_rows: int, seed: 
     return tuple(sorted(drawn, key=lambda x: x.lesson_id))
 
 
-def _manifest(train: Sequence[Lesson], holdout: Sequence[Lesson], tally: Tally, **settings: Any) -> dict[str, Any]:
+def _manifest(
+    train: Sequence[Lesson], linted: Linted, left_out: Mapping[str, int], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    dropped = Counter(left_out)
+    for finding in linted.findings:
+        if finding.leaves_out:
+            dropped[finding.kind] += finding.count
     return {
-        "digest": _digest(train, holdout),
-        "settings": settings,
+        "digest": _digest(train, linted.holdout),
+        "settings": dict(settings),
         "train": _counts(train),
-        "holdout": _counts(holdout),
-        "dropped": dict(sorted(tally.dropped.items())),
-        "redacted": dict(sorted(tally.redacted.items())),
+        "holdout": _counts(linted.holdout),
+        "dropped": dict(sorted(dropped.items())),
+        "redacted": linted.redacted,
+        "lint": [finding.as_json() for finding in linted.findings],
+        "contacts": list(linted.contacts),
     }
 
 

@@ -116,7 +116,7 @@ def test_a_dry_run_is_ticked_and_its_message_says_what_it_found(slack: Any, bare
     told(slack, "U0INES", f"Dry run {run.run_id} is queued")
 
     found = {"train": 80, "holdout": 20, "sources": {"ticket": 64, "replay": 16}, "dropped": {}, "redacted": {},
-             "refusal": "", "seconds": 600}  # fmt: skip
+             "warnings": [], "refusal": "", "seconds": 600}  # fmt: skip
     ledger.runs.report_progress(run, {"dry_run": found}, lease_s=60)
     ledger.runs.advance(run, state="decided", lease_s=60)
 
@@ -361,8 +361,8 @@ def test_lessons_are_counted_by_source_and_by_age(ledger: Ledger) -> None:
 
     facts = look_ahead(ledger.connections)
 
-    assert facts.total == {"tickets": 3, "likes": 1, "corrections": 1, "taught": 0}
-    assert facts.new == {"tickets": 0, "likes": 1, "corrections": 0, "taught": 0}
+    assert facts.total == {"tickets": 3, "likes": 1, "picks": 0, "corrections": 1, "taught": 0}
+    assert facts.new == {"tickets": 0, "likes": 1, "picks": 0, "corrections": 0, "taught": 0}
     assert (facts.busiest, facts.disputed, facts.spoken_base, facts.champion_base) == (("U0ASHA", 1), 1, "b" * 64, "")
     assert facts.total["likes"] == len(ledger.lessons.liked()) and ledger.lessons.count_since_last_run() == 1
     assert "likes: *1* new, 1 in all" in lessons_text(facts, SETTINGS) and "36 are missing" in lessons_text(
@@ -407,7 +407,7 @@ def test_the_time_is_estimated_from_past_runs_or_not_at_all() -> None:
 
     assert "no history: the first run is the estimate" in estimate_text(facts, SETTINGS, recipe, None)
     pace = Pace(seconds_per_row=0.5, other_s=200, runs=3)
-    assert "about 20 min for 2 epochs, going by the median of the last 3 runs" in estimate_text(
+    assert "about 19 min for 2 epochs, going by the median of the last 3 runs" in estimate_text(
         facts, SETTINGS, recipe, pace
     )
 
@@ -455,10 +455,12 @@ def test_a_risky_setting_is_named_at_its_field_though_nobody_typed_it() -> None:
 
 def test_a_dry_runs_card_says_what_would_stop_a_run() -> None:
     found = {"train": 9, "holdout": 2, "sources": {"ticket": 9}, "dropped": {"not approved": 4, "no consent": 0}, "redacted": {"email": 3},
+             "warnings": [{"kind": "contradiction", "done": "warned", "count": 3, "examples": ["a ≠ <b>", "c ≠ d", "e"], "note": "both stay"}],
              "refusal": "9 lessons <b>", "seconds": None}  # fmt: skip
     lines = dry_run_lines(some_run(state="decided", progress={"dry_run": found}))
 
     said = "\n".join(lines)
+    assert "⚠️ contradiction: 3 (a ≠ &lt;b&gt;, c ≠ d); both stay.\n" in said
     assert "Left out: 4 not approved.\n" in said and "3 email" in said and "would stop: 9 lessons &lt;b&gt;" in said
     assert "Nothing was trained" in said and dry_run_lines(some_run()) == []
     assert "Dry run" in str(report_card.ended(some_run(state="decided", progress={"dry_run": found})).blocks)

@@ -1,7 +1,8 @@
-"""A dataset is the same bytes for the same rows, and no conversation ever crosses the holdout line."""
+"""A dataset is the same bytes for the same lessons, and no conversation ever crosses the holdout line."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.errors import WeightsError
+from storage.ledger import Ledger
 from storage.records import Dataset, Lesson, Ticket
-from training.dataset import build_dataset, in_holdout, load_dataset, load_replay, save_dataset
-from training.redact import redact
+from storage.settings import load_settings
+from training.dataset import build_dataset, ends_a_window, in_holdout, load_dataset, load_replay, save_dataset
+from training.findings import Context
+from training.redact import phones_in, redact
+from training.sources import estimated_tokens, gather, ticket_lessons
+
+CONTEXT = Context(max_tokens=512, tokens_of=estimated_tokens, counted_by="estimated")
 
 
 def ticket(n: int, conversation: str | None = None, **changes: object) -> Ticket:
@@ -39,17 +46,13 @@ def replay(count: int) -> tuple[Lesson, ...]:
     )
 
 
-def build(tickets: Sequence[Ticket], **changes: object) -> Dataset:
-    fields = {
-        "liked": (),
-        "corrections": (),
-        "replay": replay(40),
-        "system_prompt": "Be kind.",
-        "learn_from_slack": True,
-        "replay_share": 0.1,
-        "seed": 17,
-    }
-    return build_dataset(tickets=tickets, **{**fields, **changes})  # type: ignore[arg-type]
+def build(
+    tickets: Sequence[Ticket] = (), *, lessons: Sequence[Lesson] = (), context: Context = CONTEXT, replay_share: float = 0.1,
+    seed: int = 17, left_out: Mapping[str, int] | None = None,
+) -> Dataset:  # fmt: skip
+    rows = (*ticket_lessons(tickets, "Be kind."), *lessons)
+    return build_dataset(lessons=rows, left_out=left_out or {}, replay=replay(40), context=context,
+                         replay_share=replay_share, seed=seed).dataset  # fmt: skip
 
 
 def lesson(source: str, n: int, conversation: str) -> Lesson:
@@ -83,20 +86,50 @@ def test_a_dataset_that_was_changed_on_disk_is_refused(tmp_path: Path) -> None:
         load_dataset(folder)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.sets(st.integers(0, 400), min_size=1, max_size=25), st.sets(st.integers(0, 400), max_size=25))
-def test_adding_data_moves_no_conversation_across_the_line(first: set[int], more: set[int]) -> None:
-    before = build([ticket(n, f"c{n % 50}") for n in sorted(first)])
-    after = build([ticket(n, f"c{n % 50}") for n in sorted(first | more)])
+DAY_ONE = datetime(2026, 3, 1, tzinfo=UTC)
+ROWS = st.sets(st.tuples(st.integers(0, 60), st.integers(0, 90)), max_size=12)  # (conversation, day)
 
-    def sides(d: Dataset) -> tuple[set[str], set[str]]:
-        return (
-            {x.conversation_id for x in d.train if x.source != "replay"},
-            {x.conversation_id for x in d.holdout},
-        )
 
-    assert not sides(after)[0] & sides(after)[1]
-    assert not sides(before)[0] & sides(after)[1] and not sides(before)[1] & sides(after)[0]
+def imported(ledger: Ledger, rows: set[tuple[int, int]]) -> Dataset:
+    """The dataset after one more file: a ticket for each (conversation, day)."""
+    tickets = [
+        ticket(c * 100 + day, f"c{c}", created_at=(DAY_ONE + timedelta(days=day)).isoformat())
+        for c, day in sorted(rows)
+    ]
+    ledger.lessons.import_tickets(tickets, file="f", file_digest="d", columns={}, actor="me")
+    return build(lessons=gather(ledger, load_settings(_env_file=None)).lessons)
+
+
+def sides(d: Dataset) -> tuple[set[str], set[str]]:
+    return {x.conversation_id for x in d.train if x.source != "replay"}, {x.conversation_id for x in d.holdout}
+
+
+@settings(max_examples=30, deadline=None)
+@given(files=st.lists(ROWS, min_size=1, max_size=3))
+def test_no_file_moves_a_conversation_across_the_line_and_none_is_on_both_sides(
+    files: list[set[tuple[int, int]]],
+) -> None:
+    """Also when a later file holds an older ticket of a known conversation: its beginning stays as it was first seen."""
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder) / "evenkeel.db")
+        seen = [sides(imported(ledger, rows)) for rows in files]
+        ledger.close()
+
+    assert not any(train & holdout for train, holdout in seen)
+    for (train, holdout), (later_train, later_holdout) in zip(seen, seen[1:], strict=False):
+        assert not train & later_holdout and not holdout & later_train
+
+
+def test_whoever_began_in_the_last_two_of_thirty_days_judges_and_without_a_date_nobody_does() -> None:
+    days = [(datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=n)).isoformat() for n in range(300)]
+
+    held = [n for n, day in enumerate(days) if ends_a_window(day)]
+
+    assert len(held) == 20 and all(b - a in (1, 29) for a, b in zip(held, held[1:], strict=False))
+    assert not any(ends_a_window(text) for text in ("", "yesterday", "03/01/2026"))
+    learnt = next(name for n in range(100) if not in_holdout(name := f"t{n}", 0.2))
+    late = ticket(1, learnt, began=days[held[0]])
+    assert [x.lesson_id for x in build([late]).holdout] == ["ticket-t1"] and not build([ticket(1, learnt)]).holdout
 
 
 def test_about_a_fifth_of_the_conversations_is_held_out() -> None:
@@ -109,78 +142,38 @@ def test_duplicates_go_and_nothing_in_training_nearly_equals_the_holdout() -> No
     twin = "Please open the settings page, choose security, press the reset link and follow the message that we send to you"
     rows = [
         ticket(1, held, answer=twin),
-        ticket(2, taught[0], question=ticket(1).question, answer=twin + "."),
+        ticket(2, taught[0], question=ticket(1).question, answer=twin + " now."),
         ticket(3, taught[1]),
         ticket(4, taught[2], question=ticket(3).question, answer=ticket(3).answer),
     ]
 
     dataset = build(rows, replay_share=0.0)
 
-    assert [x.lesson_id for x in dataset.holdout] == ["ticket-t1"] and [x.lesson_id for x in dataset.train] == [
-        "ticket-t3"
-    ]
-    assert dataset.manifest["dropped"] == {"duplicates": 1, "near a holdout row": 1}
+    assert [x.lesson_id for x in dataset.holdout] == ["ticket-t1"]
+    assert [x.lesson_id for x in dataset.train] == ["ticket-t3"]
+    assert dataset.manifest["dropped"] == {"duplicate": 1, "near a holdout row": 1}
 
 
-def test_unapproved_tickets_and_unconsented_slack_rows_are_left_out_and_counted() -> None:
-    rows = [ticket(n) for n in range(5)] + [ticket(9, approved=False)]
-
-    dataset = build(
-        rows,
-        liked=[lesson("rating", 1, "T:C:1")],
-        corrections=[lesson("correction", 2, "T:C:2")],
-        learn_from_slack=False,
-    )
-
-    assert dataset.manifest["dropped"] == {"no consent (LEARN_FROM_SLACK is off)": 2, "not approved": 1}
-    assert {x.source for x in (*dataset.train, *dataset.holdout)} <= {"ticket", "replay"}
-
-
-def test_with_consent_likes_teach_but_never_judge() -> None:
-    held, taught = (
-        next(f"T:C:{n}" for n in range(100) if in_holdout(f"T:C:{n}", 0.2) is side) for side in (True, False)
-    )
-    likes = [lesson("rating", 1, held), lesson("rating", 2, taught)]
-
-    dataset = build([], liked=likes, corrections=[lesson("correction", 3, held)])
-
-    assert [x.lesson_id for x in dataset.train] == ["rating-2"]
-    assert [x.lesson_id for x in dataset.holdout] == ["correction-3"]
-
-
-def test_taught_replies_teach_and_judge_with_consent_and_are_left_out_without() -> None:
+def test_likes_and_picks_teach_but_never_judge_and_peoples_own_words_do_both() -> None:
     held, learnt = (
         next(f"T:C:{n}" for n in range(100) if in_holdout(f"T:C:{n}", 0.2) is side) for side in (True, False)
     )
-    rows = [lesson("taught", 1, held), lesson("taught", 2, learnt)]
+    sources = ("rating", "pick", "taught", "correction")
+    rows = [lesson(source, n, place) for source in sources for n, place in ((1, held), (2, learnt))]
 
-    dataset = build([], taught=rows, replay_share=0.0)
-    without = build([], taught=rows, replay_share=0.0, learn_from_slack=False)
+    dataset = build(lessons=rows, replay_share=0.0)
 
-    assert [x.lesson_id for x in dataset.train] == ["taught-2"] and [x.lesson_id for x in dataset.holdout] == [
-        "taught-1"
+    assert [x.lesson_id for x in dataset.train] == ["correction-2", "pick-2", "rating-2", "taught-2"]
+    assert [x.lesson_id for x in dataset.holdout] == ["correction-1", "taught-1"]
+
+
+def test_the_manifest_says_what_was_left_out_before_and_by_the_lint() -> None:
+    manifest = build([ticket(1), ticket(2, answer="ok")], left_out={"excluded person": 3}).manifest
+
+    assert manifest["dropped"] == {"boilerplate answer": 1, "excluded person": 3}
+    assert [(x["kind"], x["done"], x["examples"]) for x in manifest["lint"]] == [
+        ("boilerplate answer", "removed", ["ticket-t2"])
     ]
-    assert dataset.manifest["train"]["by"]["source"] == {"taught": 1}
-    assert (without.train, without.holdout) == ((), ())
-    assert without.manifest["dropped"] == {"no consent (LEARN_FROM_SLACK is off)": 2}
-
-
-def test_of_equal_rows_a_correction_goes_before_a_taught_reply_and_that_before_a_like_and_a_ticket() -> None:
-    learnt = [name for n in range(100) if not in_holdout(name := f"T:C:{n}", 0.2)]
-
-    def same(source: str, n: int) -> Lesson:
-        first = lesson("rating", 1, learnt[0])
-        return replace(lesson(source, n, learnt[n]), messages=first.messages, answer=first.answer)
-
-    correction, taught, like = same("correction", 1), same("taught", 2), same("rating", 3)
-    twin = ticket(4, learnt[4], question=like.question, answer=like.answer)
-
-    def kept(**sources: Sequence[Lesson]) -> list[str]:
-        return [x.lesson_id for x in build([twin], replay_share=0.0, **sources).train]
-
-    assert kept(corrections=[correction], taught=[taught], liked=[like]) == ["correction-1"]
-    assert kept(taught=[taught], liked=[like]) == ["taught-2"]
-    assert kept(liked=[like]) == ["rating-3"]
 
 
 def test_replay_has_the_asked_share_and_follows_the_seed() -> None:
@@ -228,10 +221,26 @@ def test_redacting_twice_changes_nothing_more(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["order 1234567890123", "from 2026-03-01 10:00 to 2026-03-02", "version 10.2.13.4", "12 of 340 rows, 99.95 EUR"],
+    [
+        "the token is shown once",
+        "password reset link",
+        "address 192.168.0.1",
+        "release 8.2.13.4",
+        "order 1234567890123",
+        "from 2026-03-01 10:00 to 2026-03-02",
+        "version 10.2.13.4",
+        "12 of 340 rows, 99.95 EUR",
+    ],
 )
 def test_ordinary_numbers_stay(text: str) -> None:
     assert redact(text)[0] == text
+
+
+def test_a_phone_number_of_our_own_stays() -> None:
+    text = "Call +49 30 23125-000 or +49 30 23125 111."
+
+    assert phones_in(text) == ["+493023125000", "+493023125111"]
+    assert redact(text, keep={"+493023125000"})[0] == "Call +49 30 23125-000 or [phone]."
 
 
 def test_the_shipped_replay_rows_load_and_are_distinct() -> None:

@@ -21,7 +21,7 @@ def test_a_csv_with_other_column_names_is_read_by_its_map(tmp_path: Path) -> Non
 
     (ticket,) = read_tickets(
         path, {"question": "Description", "answer": "Resolution", "ticket_id": "Id", "conversation_id": "Thread"}
-    )
+    ).rows
 
     assert (ticket.question, ticket.answer, ticket.conversation_id, ticket.language) == (
         "How, please?",
@@ -35,8 +35,8 @@ def test_jsonl_is_read_and_importing_twice_adds_nothing(tmp_path: Path, ledger: 
     rows = [{"question": f"Question {n}?", "answer": "Yes.", "approved": n != 2} for n in range(3)]
     path = write(tmp_path, "t.jsonl", "\n".join(map(json.dumps, rows)))
 
-    assert import_file(path, {}, ledger=ledger, actor="me") == (3, 0)
-    assert import_file(path, {}, ledger=ledger, actor="me") == (0, 3)
+    first, again = (import_file(path, {}, ledger=ledger, actor="me") for _ in range(2))
+    assert (first.added, first.known, again.added, again.known) == (3, 0, 0, 3)
     assert [t.approved for t in sorted(ledger.lessons.tickets(), key=lambda t: t.question)] == [True, True, False]
 
 
@@ -60,7 +60,7 @@ def test_every_faulty_row_is_named_and_nothing_is_imported(tmp_path: Path, ledge
         ("t.csv", b"question,answer\n\xff\xfe,B.\n", "not UTF-8"),
         ("t.csv", 'question,answer\n"A?,B.\n', "broken CSV"),
         ("t.jsonl", '{"question": "A?", "answer": "B."}\nnot json\n', "line 2 is not JSON"),
-        ("t.jsonl", "[1, 2]\n", "line 1 is list"),
+        ("t.jsonl", "[1, 2]\n", "record 1 is int"),
         ("t.jsonl", '{"question": "A\\u0000?", "answer": "B."}\n', "characters that are no text"),
         ("t.jsonl", json.dumps({"question": "A?", "answer": "b" * 8001}), "8,001 characters"),
         ("t.xlsx", "x", "neither .csv nor .jsonl"),

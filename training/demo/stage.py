@@ -79,10 +79,10 @@ def seed(settings: Settings, say: Callable[[str], None]) -> None:
     """The demo company's tickets, once: known ones are not added again."""
     ledger = Ledger(settings.ledger_path)
     try:
-        added, known = import_file(TICKETS, {}, ledger=ledger, actor="demo")
+        done = import_file(TICKETS, {}, ledger=ledger, actor="demo")
     finally:
         ledger.close()
-    say(f"tickets of the demo company: {added} added, {known} known")
+    say(f"tickets of the demo company: {done.added} added, {done.known} known")
 
 
 def cast(settings: Settings, *, port: int) -> tuple[Actor, ...]:
