@@ -83,7 +83,10 @@ class Stage:
         assert "Traceback" not in message["text"] and "Error:" not in message["text"]
         assert exchange.tuned is not None and exchange.tuned.status == status
         assert re.search(reason, exchange.tuned.reason), exchange.tuned.reason
-        assert exchange.base is not None and exchange.base.status == "skipped"
+        assert exchange.base is not None and exchange.base.status in (
+            "ok",
+            "skipped",
+        )  # it speaks beside words that break off
         return exchange
 
     def answer(self, says: str, **more: Any) -> str:

@@ -153,7 +153,7 @@ def test_a_users_row_is_finished_before_a_shadow_that_came_first(served: Served)
         ask(served, "base", max_tokens=tokens, extra_body={"evenkeel": {"role": role}})
         ended.append(role)
 
-    threads = [threading.Thread(target=run, args=("shadow", 300)), threading.Thread(target=run, args=("user", 100))]
+    threads = [threading.Thread(target=run, args=("shadow", 1_500)), threading.Thread(target=run, args=("user", 50))]
     threads[0].start()
     wait(lambda: served.scheduler.depths()["shadow_live"] == 1 or ended)
     threads[1].start()
