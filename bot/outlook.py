@@ -76,6 +76,7 @@ def dry_run_lines(run: Run) -> list[str]:
     named = (("Left out", _counts(found["dropped"])), ("Redacted", _counts(found["redacted"])))
     lines += [f"{name}: {counts}." for name, counts in named if counts]
     lines.append(f"It would take {about(found['seconds'])}." if found["seconds"] else "No history to estimate from.")
+    lines += [f"⚠️ {escape(warning)}" for warning in found.get("warnings", ())]
     if found["refusal"]:
         lines.append(f"⚠️ A run would stop: {escape(found['refusal'])}")
     return [*lines, "_Nothing was trained; the model that serves stays as it was._"]

@@ -21,7 +21,7 @@ from storage.clock import from_text
 from storage.digests import short
 from storage.errors import Busy, EvenkeelError, GateSaidNo, LostLease, TooLittleData
 from storage.ledger import Ledger
-from storage.recipe import Recipe, recipe_from
+from storage.recipe import Recipe, recipe_from, warnings_for_rows
 from storage.records import Adapter, Dataset, Promotion, Run, RunState, Scorecard
 from storage.settings import Settings
 from storage.weights import adapter_path, verify_adapter
@@ -91,6 +91,8 @@ class Cycle:
         self.ledger.lessons.add_dataset(dataset.digest, str(path), dataset.manifest)
         self.move("building", dataset_digest=dataset.digest)
         self.note("building", began, f"{len(dataset.train)} rows to train on, {len(dataset.holdout)} held out")
+        for warning in warnings_of(dataset, recipe):
+            self.ledger.runs.note(self.run.run_id, "building", f"warning: {warning}")
         return dataset
 
     def collect(self, recipe: Recipe) -> Dataset:
@@ -107,7 +109,11 @@ class Cycle:
         began = self.enter("building", "collecting lessons for a dry run")
         dataset, pace = self.collect(recipe), self.ledger.runs.pace()
         seconds = pace.seconds(rows=len(dataset.train), epochs=recipe.epochs) if pace else None
-        found = {**summary_of(dataset, self.settings.min_lessons), "seconds": seconds}
+        found = {
+            **summary_of(dataset, self.settings.min_lessons),
+            "seconds": seconds,
+            "warnings": warnings_of(dataset, recipe),
+        }
         self.newest = {"text": "nothing is trained in a dry run", "dry_run": found}
         self.show(self.newest, stage_no=1)
         self.note(
@@ -294,6 +300,12 @@ def summary_of(dataset: Dataset, fewest: int) -> dict[str, Any]:
         "redacted": dataset.manifest["redacted"],
         "refusal": refusal,
     }
+
+
+def warnings_of(dataset: Dataset, recipe: Recipe) -> list[str]:
+    """What this recipe gives cause to say about these rows."""
+    replay = sum(row.source == "replay" for row in dataset.train)
+    return list(warnings_for_rows(recipe, lessons=len(dataset.train) - replay, replay=replay))
 
 
 def require_enough(dataset: Dataset, fewest: int) -> None:
