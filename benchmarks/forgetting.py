@@ -15,7 +15,7 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from storage.recipe import PROFILES, Recipe
 from storage.records import Adapter, Dataset, ItemScore, Lesson
 from storage.settings import load_settings
 from training.dataset import in_holdout, load_replay
+from training.intruders import without_intruders
 from training.lora import tune
 from training.scales import scales_of
 
@@ -48,7 +49,7 @@ ALONE: Mapping[str, Mapping[str, Any]] = {
     "kl_budget": {"kl_budget": 0.1, "replay_share": 0.2},
     "replay_kl": {"replay_share": 0.2, "kl_weight": 0.1},
 }
-SCALES = (0.7, 0.4)  # of `plain`, after its training
+SCALES = (0.7, 0.4)  # of `plain`, after its training; and `plain` without its intruders
 TARGET, GENERAL = "target", ("general_text", "instruct", "instructions", "languages")
 KEPT, LOST = 0.95, 0.40
 SEEDS = (1, 2, 3)
@@ -171,11 +172,17 @@ def measure(recipes: Mapping[str, Recipe], seeds: Sequence[int], size: Size) -> 
                 adapter = tune(base=base, dataset=rows, recipe=replace(recipe, seed=seed), weights_dir=Path(room),
                                checkpoints=Path(room, name, str(seed)), run_id=None, progress=lambda _: None,
                                cancelled=lambda: False, clock=utc_now)  # fmt: skip
-                copies = scales_of(adapter, Path(room), SCALES) if name == "plain" else ()
-                for label, one in ((name, adapter), *((f"scale_{c.recipe['scale']}", c) for c in copies)):
+                for label, one in ((name, adapter), *(after(adapter, base, Path(room)) if name == "plain" else ())):
                     judge(found.setdefault(label, Found()), one, model, wanted, before)
                     tell(f"{label} seed {seed}: " + line(found[label]))
     return found
+
+
+def after(adapter: Adapter, base: Path, weights: Path) -> Iterator[tuple[str, Adapter]]:
+    """What can be done to an adapter after its training, by the arm's name."""
+    for scaled in scales_of(adapter, weights, SCALES):
+        yield f"scale_{scaled.recipe['scale']}", scaled
+    yield "without_intruders", without_intruders(adapter, base, weights)
 
 
 def judge(found: Found, adapter: Adapter, model: LoadedModel, wanted: Mapping[str, Benchmark], before: Scores) -> None:

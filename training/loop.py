@@ -17,10 +17,11 @@ from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
 from storage.errors import EvenkeelError
 from storage.recipe import Recipe
+from training.anchor import Anchor
 from training.batches import MICRO_TOKENS, Row, micro_batches, plan_steps
 from training.checkpoints import Checkpoint
 from training.fused import fuse
-from training.losses import SLICE_LOGITS, TopOfBase, cross_entropy, entropy_gate, in_slices, kl_to_base, top_of
+from training.losses import cross_entropy, entropy_gate, in_slices, kl_to_base
 from training.watch import LOOKS, Look, best, is_over
 
 WARM_UP = 0.05
@@ -83,7 +84,7 @@ class Loop:
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.losses: list[float] = []
         self.pass_tokens, self.checkpointing = MICRO_TOKENS, False
-        self.base_of: dict[Row, TopOfBase] = {}
+        self.anchor = Anchor(model, self.head)
         self.watch, self.stopped = Watch(rows=watched), ""
 
     @property
@@ -154,14 +155,14 @@ class Loop:
     def objective(self, rows: Sequence[Row], sums: Sums) -> torch.Tensor:
         """What is minimised, summed over the rows' answer tokens; `sums` gains their plain loss and divergence."""
         hidden, targets = self.at_answers(rows)
-        base = self.base_at(rows) if self.recipe.kl_weight else None
+        base = self.anchor.at(rows, self.at_answers) if self.recipe.kl_weight else None
 
         def loss(logits: torch.Tensor, where: slice) -> torch.Tensor:
             nll = cross_entropy(logits, targets[where])
             sums.loss += float(nll.detach().sum())
             total = (nll * entropy_gate(logits)).sum() if self.recipe.entropy_gate else nll.sum()
             if base is not None:
-                kl = kl_to_base(logits, TopOfBase(ids=base.ids[where], log_probs=base.log_probs[where])).sum()
+                kl = kl_to_base(logits, base.part(where)).sum()
                 sums.kl += float(kl.detach())
                 total = total + self.recipe.kl_weight * kl
             return total
@@ -193,24 +194,6 @@ class Loop:
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
         return torch.as_tensor(self.model.get_base_model().lm_head(hidden))
 
-    def base_at(self, rows: Sequence[Row]) -> TopOfBase:
-        """The base's likeliest tokens before the rows' answer tokens, in order. A row is asked for once in a run."""
-        missing = [row for row in rows if row not in self.base_of]
-        if missing:
-            with torch.no_grad(), self.model.disable_adapter():
-                hidden, _ = self.at_answers(missing)
-                size = max(1, SLICE_LOGITS // self.model.config.vocab_size)
-                tops = [top_of(self.head(part).float()) for part in torch.split(hidden, size)]
-            counts = [row.answer_tokens for row in missing]
-            ids, log_probs = torch.cat([t.ids for t in tops]).cpu(), torch.cat([t.log_probs for t in tops]).cpu()
-            for row, i, p in zip(missing, torch.split(ids.int(), counts), torch.split(log_probs, counts), strict=True):
-                self.base_of[row] = TopOfBase(ids=i, log_probs=p)
-        found = [self.base_of[row] for row in rows]
-        return TopOfBase(
-            ids=torch.cat([f.ids for f in found]).long().to(self.device),
-            log_probs=torch.cat([f.log_probs for f in found]).to(self.device),
-        )
-
     # What is seen on the way
 
     def look(self) -> None:
@@ -229,15 +212,18 @@ class Loop:
         sums, tokens = Sums(), sum(row.answer_tokens for row in rows)
         with torch.no_grad():
             for group in micro_batches(range(len(rows)), [len(row.ids) for row in rows], self.pass_tokens):
-                chosen = [rows[n] for n in group]
-                (hidden, targets), base = self.at_answers(chosen), self.base_at(chosen)
-                size = max(1, SLICE_LOGITS // self.model.config.vocab_size)
-                for at in range(0, len(hidden), size):
-                    where = slice(at, at + size)
-                    logits = self.head(hidden[where]).float()
-                    sums.loss += float(cross_entropy(logits, targets[where]).sum())
-                    sums.kl += float(kl_to_base(logits, TopOfBase(ids=base.ids[where], log_probs=base.log_probs[where])).sum())  # fmt: skip
+                self.add_up([rows[n] for n in group], sums)
         return Sums(loss=sums.loss / tokens, kl=sums.kl / tokens)
+
+    def add_up(self, rows: Sequence[Row], sums: Sums) -> None:
+        (hidden, targets), base = self.at_answers(rows), self.anchor.at(rows, self.at_answers)
+
+        def loss(logits: torch.Tensor, where: slice) -> torch.Tensor:
+            nll, kl = cross_entropy(logits, targets[where]).sum(), kl_to_base(logits, base.part(where)).sum()
+            sums.loss, sums.kl = sums.loss + float(nll), sums.kl + float(kl)
+            return nll
+
+        in_slices(hidden, self.head, self.model.config.vocab_size, loss)
 
     def keep_best(self) -> None:
         """Go back to the best state that was looked at, where rows were held back."""

@@ -128,8 +128,13 @@ def with_lora(model: Any, recipe: Recipe) -> Any:
 
 
 def write(model: Any, folder: Path) -> None:
-    """An adapter's two files; the config names no path of this machine."""
+    """An adapter's two files."""
     model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+    make_anonymous(folder)
+
+
+def make_anonymous(folder: Path) -> None:
+    """Let an adapter's config name no path of this machine."""
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text()) | {"base_model_name_or_path": "evenkeel-base"}
     path.write_text(json.dumps(config, indent=2, sort_keys=True))

@@ -24,8 +24,13 @@ def in_slices(hidden: torch.Tensor, head: Callable[[torch.Tensor], torch.Tensor]
     The head is frozen: it gets no gradient. Sources: the idea of Cut Cross-Entropy, arXiv 2411.09009, and of Liger's
     fused head, arXiv 2410.10989; here without a kernel, so that it runs wherever torch does and takes any loss.
     """
-    size = max(1, SLICE_LOGITS // vocabulary)
+    size = slice_rows(vocabulary)
     return torch.as_tensor(_Slices.apply(hidden, head, size, loss))  # type: ignore[no-untyped-call]
+
+
+def slice_rows(vocabulary: int) -> int:
+    """Lines of logits that may exist at the same time."""
+    return max(1, SLICE_LOGITS // vocabulary)
 
 
 class _Slices(torch.autograd.Function):
@@ -71,6 +76,9 @@ class TopOfBase:
 
     ids: torch.Tensor
     log_probs: torch.Tensor
+
+    def part(self, where: slice) -> "TopOfBase":
+        return TopOfBase(ids=self.ids[where], log_probs=self.log_probs[where])
 
 
 def top_of(logits: torch.Tensor) -> TopOfBase:
