@@ -19,6 +19,7 @@ NUMBER = re.compile(r"[+-]?(\d{1,12}\.?\d{0,12}|\.\d{1,12})([eE][+-]?\d{1,2})?",
 WHOLE = re.compile(r"[+-]?\d{1,12}", re.ASCII)
 BY_PROFILE = ("epochs", "replay_share", "kl_weight")
 FEW_STEPS = 30
+FEW_TO_WATCH = 50  # lessons of which 8 % are at least four
 OFTEN = 5  # times that a general row may come
 CERTAIN = 20  # times the default learning rate: from here training almost certainly diverges
 NOT_OF_THE_RECIPE = frozenset(
@@ -129,8 +130,8 @@ def default_learning_rate(hidden_size: int) -> float:
 def refuse_divergence(rate: float, hidden_size: int) -> None:
     """Raises RecipeError for a learning rate at which a base of this width almost certainly diverges.
 
-    Measured at width 576: 10 times the default destroys, 30 times diverges (docs/log.md). At billions of parameters
-    72 of 80 runs at 3e-3 diverged, 30 times the default there (Tinker cookbook's sweep).
+    Measured at width 576: 10 times the default destroys, 30 times diverges (docs/decisions/0004). In the Tinker cookbook's
+    sweep of larger models 72 of the 80 runs that diverged had 3e-3, 30 times the default there.
     """
     limit = CERTAIN * default_learning_rate(hidden_size)
     if rate > limit:
@@ -230,8 +231,7 @@ def warnings_for(recipe: Recipe) -> tuple[str, ...]:
 def warnings_for_rows(recipe: Recipe, *, lessons: int, replay: int) -> tuple[str, ...]:
     """What the recipe and the rows that it would train on give cause to say, one sentence each. Pure.
 
-    Sources: fewer than 30 steps leave LoRA unfinished and ranks above 64 want rows (Thinking Machines, LoRA Without
-    Regret, and the sweeps collected in docs/decisions/0004); replay that comes often is learnt by heart.
+    The limits are our judgement; that a rank must fit the rows is Thinking Machines' LoRA Without Regret.
     """
     rows = lessons * recipe.epochs / (1 - recipe.replay_share)
     steps, again = math.ceil(rows / recipe.batch_size), recipe.replay_share * rows / max(1, replay)
@@ -242,6 +242,8 @@ def warnings_for_rows(recipe: Recipe, *, lessons: int, replay: int) -> tuple[str
         )
     if lessons < recipe.batch_size:
         found.append(f"{lessons} lessons are fewer than one batch of {recipe.batch_size}: every step sees all of them.")
+    if (recipe.early_stop or recipe.kl_budget) and lessons < FEW_TO_WATCH:
+        found.append(f"{lessons} lessons are too few to hold any back: nothing stops early below {FEW_TO_WATCH}.")
     if recipe.lora_rank > 64 and lessons < 10_000:
         found.append(f"rank {recipe.lora_rank} for {lessons} lessons: it has room to memorise them.")
     if recipe.replay_share > 0 and not replay:

@@ -1,5 +1,7 @@
 """The hyperparameter lever: profiles, what overrides what, words as people type them, warnings and refusals."""
 
+from typing import Any
+
 import pytest
 
 from storage.errors import RecipeError
@@ -112,13 +114,14 @@ def test_what_diverges_is_refused_by_the_width_of_the_base() -> None:
         ({}, 400, 100, ""),
         ({}, 100, 30, "16 steps are few: 30 and more"),
         ({"batch_size": 32, "epochs": 20.0}, 30, 30, "30 lessons are fewer than one batch of 32"),
+        ({"early_stop": True, "epochs": 10.0}, 49, 100, "49 lessons are too few to hold any back"),
         ({"lora_rank": 128}, 400, 100, "rank 128 for 400 lessons"),
         ({}, 400, 0, "there are no general rows to replay"),
         ({}, 400, 20, "each general row comes 10 times: 20 are too few for replay=0.2"),
         ({"replay_share": 0.0}, 400, 0, ""),
     ],
 )
-def test_what_recipe_and_rows_give_cause_to_say(levers: dict[str, float], lessons: int, replay: int, says: str) -> None:
+def test_what_recipe_and_rows_give_cause_to_say(levers: dict[str, Any], lessons: int, replay: int, says: str) -> None:
     found = warnings_for_rows(Recipe(**{**Recipe().to_dict(), **levers}), lessons=lessons, replay=replay)
 
     assert any(says in line for line in found) if says else found == ()

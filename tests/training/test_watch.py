@@ -1,5 +1,6 @@
 """What is held back, when it stops, which state is kept: pure decisions."""
 
+from storage.recipe import FEW_TO_WATCH
 from training.batches import Row
 from training.watch import BETTER, FEWEST, MOST, Look, best, hold_back, is_over
 
@@ -23,7 +24,7 @@ def test_a_share_of_each_kind_is_held_back_by_the_seed_and_the_rest_is_trained_o
 
 
 def test_few_rows_are_spared_and_many_are_not_all_looked_at() -> None:
-    assert hold_back(rows(FEWEST * 12, 10), 1)[1] == []
+    assert hold_back(rows(FEW_TO_WATCH - 1, 10), 1)[1] == [] and len(hold_back(rows(FEW_TO_WATCH, 10), 1)[1]) == FEWEST
     assert len(hold_back(rows(1000, 0), 1)[1]) == MOST
 
 
