@@ -53,6 +53,7 @@ SCALES = (0.7, 0.4)  # of `plain`, after its training; and `plain` without its i
 TARGET, GENERAL = "target", ("general_text", "instruct", "instructions", "languages")
 KEPT, LOST = 0.95, 0.40
 SEEDS = (1, 2, 3)
+QUICK = ("plain", "standard")
 Scores = dict[str, tuple[ItemScore, ...]]  # by benchmark; in `LOWER`, less is better
 LOWER = (TARGET, "general_text", "instruct")
 
@@ -67,7 +68,7 @@ class Size:
 
 @dataclass(slots=True, kw_only=True)
 class Found:
-    """What one arm did, by seed: gain and losses in per cent of the base's value, speed, digest."""
+    """What one arm did, by seed: changes in per cent of the base's value, better counted positive, and the adapters."""
 
     change: dict[str, list[float]] = field(default_factory=dict)
     bounds: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -83,14 +84,16 @@ class Found:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one seed, few rows")
+    parser.add_argument(
+        "--quick", action="store_true", help="one seed, few rows; plain and standard unless --arms says more"
+    )
     parser.add_argument("--json", action="store_true", help="one array of rows")
-    parser.add_argument("--arms", default=",".join(arms()), help="which, of: " + ", ".join(arms()))
+    parser.add_argument("--arms", default="", help="which, of: " + ", ".join(arms()))
     parser.add_argument("--seeds", default="", help="such as 1,2,3")
     parser.add_argument("--picture", type=Path, help="where to draw gain against loss (PNG)")
     asked = parser.parse_args()
     seeds = [int(seed) for seed in asked.seeds.split(",") if seed] or ([SEEDS[0]] if asked.quick else list(SEEDS))
-    chosen = [arm for arm in asked.arms.split(",") if arm]
+    chosen = [arm for arm in asked.arms.split(",") if arm] or (list(QUICK) if asked.quick else list(arms()))
     if unknown := set(chosen) - set(arms()):
         parser.error(f"unknown arms {', '.join(sorted(unknown))}; there are {', '.join(arms())}")
     size = Size(lessons=160, items=16) if asked.quick else Size(lessons=400, items=96)
