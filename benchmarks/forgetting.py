@@ -226,15 +226,14 @@ def rows_of(found: Mapping[str, Found]) -> list[dict[str, Any]]:
         kept, lost = ratios(found["standard"], found["plain"])
         n = len(found["plain"].adapters)
         rows.append(row("gain_kept_ratio", kept, "ratio", KEPT, n, [kept, kept], holds=kept >= KEPT))
-        rows.append(row("loss_ratio", lost, "ratio", LOST, n, [lost, lost], holds=lost <= LOST))
+        if lost is not None:
+            rows.append(row("loss_ratio", lost, "ratio", LOST, n, [lost, lost], holds=lost <= LOST))
     return rows
 
 
-def ratios(ours: Found, plain: Found) -> tuple[float, float]:
-    """(gain kept, loss left) of plain SFT's. Where plain lost nothing there is nothing to keep: then 0 for no loss of
-    ours, else infinite."""
-    loss = ours.lost() / plain.lost() if plain.lost() else (float("inf") if ours.lost() else 0.0)
-    return ours.gain() / plain.gain(), loss
+def ratios(ours: Found, plain: Found) -> tuple[float, float | None]:
+    """(gain kept, loss left) of plain SFT's; None where plain lost nothing: then there is nothing to compare with."""
+    return ours.gain() / plain.gain(), ours.lost() / plain.lost() if plain.lost() else None
 
 
 def row(figure: str, value: float, unit: str, bar: float | None, n: int, spread: Sequence[float], holds: bool | None = None) -> dict[str, Any]:  # fmt: skip
@@ -252,7 +251,8 @@ def table(found: Mapping[str, Found]) -> str:
     lines += [f"{arm:18} " + line(f) for arm, f in found.items()]
     if {"plain", "standard"} <= found.keys():
         kept, lost = ratios(found["standard"], found["plain"])
-        lines.append(f"standard keeps {kept:.2f} of plain's gain (bar {KEPT}) with {lost:.2f} of its loss (bar {LOST})")
+        left = "plain lost nothing" if lost is None else f"with {lost:.2f} of its loss (bar {LOST})"
+        lines.append(f"standard keeps {kept:.2f} of plain's gain (bar {KEPT}); {left}")
     return "\n".join(lines)
 
 

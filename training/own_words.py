@@ -32,8 +32,7 @@ def in_own_words(lessons: Sequence[Lesson], base: Path, folder: Path) -> tuple[L
         said = model.generate(prompts, adapter=None, max_new_tokens=LONGEST)
         answers |= {key: g.text.strip() if g.finished else "" for key, g in zip(missing, said, strict=True)}
         write(kept, answers)
-    spoken = {lesson.lesson_id: answers[key] for key, lesson in asked.items()}
-    own = (replace(lesson, answer=spoken.get(lesson.lesson_id, lesson.answer)) for lesson in lessons)
+    own = (replace(x, answer=answers[digest_of(list(x.messages))]) if x.source == "replay" else x for x in lessons)
     return tuple(lesson for lesson in own if lesson.answer)
 
 

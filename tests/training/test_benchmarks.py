@@ -1,9 +1,11 @@
 """The arithmetic of the training benchmarks: what counts as kept, as lost, as beaten. Nothing is trained here."""
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks import forgetting, training
-from benchmarks.forgetting import GENERAL, KEPT, LOST, TARGET, Found, arms, beats, ratios, rows_of
+from benchmarks.forgetting import GENERAL, KEPT, LOST, TARGET, Found, arms, beats, picture, ratios, rows_of, table
 from storage.recipe import refuse_impossible
 
 
@@ -32,10 +34,22 @@ def test_the_ratios_are_gain_kept_and_loss_left_and_hold_by_their_bars() -> None
     assert len(rows) == 2 * (1 + len(GENERAL)) + 2
 
 
-def test_where_plain_lost_nothing_any_loss_of_ours_is_too_much() -> None:
+def test_where_plain_lost_nothing_there_is_no_ratio_of_losses() -> None:
     still = found(20.0, 0.0, 1.0, 0.0, 0.0)
 
-    assert ratios(still, still)[1] == 0.0 and ratios(found(20.0, -0.1, 0.0, 0.0, 0.0), still)[1] == float("inf")
+    assert ratios(still, still) == (1.0, None)
+    assert "loss_ratio" not in {row["figure"] for row in rows_of({"plain": still, "standard": still})}
+
+
+def test_the_table_has_a_line_an_arm_and_the_picture_is_drawn(tmp_path: Path) -> None:
+    both = {"plain": found(20.0, -8.0, 0.0, 0.0, 0.0), "standard": found(19.4, -2.0, 0.0, 0.0, 3.0)}
+
+    picture(both, tmp_path / "front.png")
+    lines = table(both).splitlines()
+
+    assert [line.split()[0] for line in lines] == ["arm", "plain", "standard", "standard"]
+    assert lines[-1] == "standard keeps 0.97 of plain's gain (bar 0.95); with 0.25 of its loss (bar 0.4)"
+    assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_arm_beats_another_that_gains_no_more_and_loses_no_less() -> None:

@@ -42,6 +42,14 @@ def test_general_rows_get_the_bases_own_answers_and_lessons_keep_theirs(
     assert in_own_words(LESSONS, tiny_folder, tmp_path) == found and asked == [2]
 
 
+def test_a_prompt_that_comes_twice_is_answered_once_for_both(
+    tiny_folder: Path, tmp_path: Path, asked: list[int]
+) -> None:
+    found = in_own_words([*LESSONS, lesson("r4", "replay", "Short?")], tiny_folder, tmp_path)
+
+    assert [(x.lesson_id, x.answer) for x in found[1:]] == [("r1", "own 0"), ("r4", "own 0")] and asked == [2]
+
+
 def test_only_a_new_prompt_is_asked_and_a_broken_file_is_made_anew(
     tiny_folder: Path, tmp_path: Path, asked: list[int]
 ) -> None:
