@@ -1,6 +1,5 @@
 """Our losses equal TRL's trainers' own on one batch of a tiny model with an adapter. TRL phones nobody here."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,9 @@ PAIRS = (("How do I log in?", "Press Sign in.", "I do not know."), ("Where are m
 
 @pytest.fixture(autouse=True)
 def _silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    """The hub's library reads its environment when it is imported, which was long ago."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture
@@ -140,5 +140,4 @@ def test_our_kto_is_the_kto_trainers(model: Any, tiny_folder: Path, tmp_path: Pa
 
     found = kto(tuned, base, torch.as_tensor(inputs["label"]).bool(), drift, beta=0.1, weight_disliked=1.2).mean()
 
-    assert "HF_HUB_DISABLE_TELEMETRY" in os.environ
     assert found.item() == pytest.approx(trainer.compute_loss(model, inputs).item(), abs=1e-5)
