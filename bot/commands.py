@@ -18,11 +18,11 @@ from bot.safe_text import escape, printable
 from storage.digests import short
 from storage.errors import Busy, EvenkeelError, UsageError
 from storage.ledger import Ledger
-from storage.recipe import RANGES, parse_overrides, recipe_from, warnings_for
+from storage.recipe import PROFILES, RANGES, SWITCHES, parse_overrides, recipe_from, warnings_for
 from storage.records import ACTIVE_STATES, Promotion
 from storage.settings import Settings
 
-RETRAIN_HINT = "[now | lr=… epochs=… rank=… force dry] | cancel | help"
+RETRAIN_HINT = "[now | profile=… lr=… epochs=… rank=… force dry] | cancel | help"
 MODEL_HINT = "[list] | rollback [version] | promote RUN | help"
 NOT_YOU = "Only admins can do this. If you should be one, ask whoever runs Evenkeel to add you to ADMINS."
 UNKNOWN = "I could not check with Slack whether you are an admin, so nothing was done. Please try again in a minute."
@@ -185,7 +185,14 @@ def _line(p: Promotion) -> str:
 
 def retrain_help() -> str:
     rows = "\n".join(
-        f"• `{name}` {r.low:g} to {r.high:g}, safe {r.safe_low:g} to {r.safe_high:g}" for name, r in RANGES.items()
+        [
+            f"• `profile` {', '.join(f'{name} ({p.says})' for name, p in PROFILES.items())}",
+            *(
+                f"• `{name}` {r.low:g} to {r.high:g}, safe {r.safe_low:g} to {r.safe_high:g}"
+                for name, r in RANGES.items()
+            ),
+            *(f"• `{name}` on or off: {says}" for name, says in SWITCHES.items()),
+        ]
     )
     return (
         f"`/retrain {RETRAIN_HINT}`\nTrains a candidate, scores it, and lets the gate decide. Admins only. Without a word"

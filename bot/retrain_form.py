@@ -20,7 +20,7 @@ from bot.replies import private
 from bot.safe_text import printable
 from storage.errors import EvenkeelError, RecipeError
 from storage.outlook import Facts, look_ahead
-from storage.recipe import RANGES, Recipe, parse_value, recipe_from, warning_for
+from storage.recipe import PROFILES, RANGES, Recipe, parse_value, recipe_from, warning_for
 from storage.records import Run
 from storage.runs import Pace
 from storage.settings import Settings
@@ -28,12 +28,14 @@ from storage.settings import Settings
 RETRAIN_VIEW = "evenkeel_retrain"
 TITLE = "Train a candidate"
 OPTIONS = "options"
+PROFILE = "profile"
 LEVERS = {
     "learning_rate": "Learning rate",
     "epochs": "Epochs",
     "lora_rank": "LoRA rank",
     "batch_size": "Batch size",
     "replay_share": "Replay share",
+    "kl_weight": "Pull to the base (KL)",
 }
 NO_FORM = (
     "The form could not be shown. `/retrain now` starts a run with the settings' recipe; `/retrain help` has more."
@@ -109,10 +111,11 @@ def read(values: Mapping[str, Any], settings: Settings) -> tuple[dict[str, Any],
     chosen = ((values.get(OPTIONS) or {}).get(OPTIONS) or {}).get("selected_options") or ()
     overrides: dict[str, Any] = {option["value"]: True for option in chosen}
     errors = {}
-    for name in LEVERS:
-        typed = printable(((values.get(name) or {}).get(name) or {}).get("value") or "").strip()
+    for name in (PROFILE, *LEVERS):
+        given = (values.get(name) or {}).get(name) or {}
+        typed = printable((given.get("selected_option") or given).get("value") or "").strip()
         try:
-            if typed:
+            if typed and not (name == PROFILE and typed == settings.training_profile):
                 overrides[name] = parse_value(name, typed)
         except RecipeError as error:
             errors[name] = str(error)
@@ -150,9 +153,10 @@ def form(facts: Facts, settings: Settings, pace: Pace | None, active: Run | None
         section(estimate_text(facts, settings, recipe, pace)),
         *([section("\n".join(warnings))] if warnings else []),
         {"type": "divider"},
+        profiles(recipe),
         *(lever(name, label, recipe) for name, label in LEVERS.items()),
         options(),
-        context("Empty fields keep the value shown. The gate decides what goes live."),
+        context("Empty fields keep the value shown, or what another profile brings. The gate decides what goes live."),
     ]
     return modal(
         TITLE, *blocks, close="Cancel", submit=plain("Start"), callback_id=RETRAIN_VIEW, private_metadata=place
@@ -167,6 +171,14 @@ def lever(name: str, label: str, recipe: Recipe) -> dict[str, Any]:
     element = {"type": "plain_text_input", "action_id": name, "placeholder": plain(shown), "max_length": 40}
     return {"type": "input", "block_id": name, "optional": True, "label": plain(label), "hint": plain(hint),
             "element": element}  # fmt: skip
+
+
+def profiles(recipe: Recipe) -> dict[str, Any]:
+    """How far the run may go, as one choice; what is typed below wins over it."""
+    choices = [{"value": name, "text": plain(name), "description": plain(p.says)} for name, p in PROFILES.items()]
+    chosen = next(choice for choice in choices if choice["value"] == recipe.profile)
+    element = {"type": "static_select", "action_id": PROFILE, "options": choices, "initial_option": chosen}
+    return {"type": "input", "block_id": PROFILE, "optional": True, "label": plain("Profile"), "element": element}
 
 
 def options() -> dict[str, Any]:

@@ -81,12 +81,26 @@ class Settings(BaseSettings):
     answer_workers: int = Field(2, ge=1, le=32, description="questions that the bot works on at once")
 
     # Training
+    training_profile: Literal["gentle", "standard", "strong"] = Field(
+        "standard", description="how far a run may go from the base: gentle, standard or strong"
+    )
     lora_rank: int = Field(16, description="LoRA rank")
-    learning_rate: float | None = Field(None, description="LoRA learning rate; empty: chosen by the model's width")
-    epochs: float = Field(2.0, description="passes over the training rows")
+    learning_rate: float | None = Field(
+        None, description="LoRA learning rate; empty: by the model's width and the profile"
+    )
+    epochs: float | None = Field(None, description="passes over the training rows; empty: by the profile")
     batch_size: int = Field(16, description="rows of one optimiser step")
     max_tokens: int = Field(512, description="longest training row, in tokens")
-    replay_share: float = Field(0.2, description="share of general rows mixed into training")
+    replay_share: float | None = Field(None, description="share of general rows in training; empty: by the profile")
+    kl_weight: float | None = Field(None, description="pull of every answer token to the base; empty: by the profile")
+    kl_budget: float = Field(
+        0.0, description="stop before the model is so many nats a token from the base on general rows; 0: no budget"
+    )
+    entropy_gate: bool = Field(
+        False, description="let tokens that the model is sure of and wrong about count less (EAFT)"
+    )
+    early_stop: bool = Field(False, description="stop when held-back lessons get worse, and keep the best state")
+    own_replay: bool = Field(False, description="let the base itself answer the general rows that are replayed")
     seed: int = Field(17, description="seed of sampling, shuffling and initialisation")
     min_lessons: int = Field(40, ge=1, description="fewest training rows that a run accepts")
 
@@ -114,7 +128,7 @@ class Settings(BaseSettings):
             return tuple(part.strip().strip(":") for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("learning_rate", mode="before")
+    @field_validator("learning_rate", "epochs", "replay_share", "kl_weight", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value

@@ -13,7 +13,7 @@ from evenkeel import app
 from storage.settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
-GROUPS = {"slack_bot_token": "Slack", "data_dir": "Data", "base_model": "Model", "lora_rank": "Training", "suite_items": "Evaluation",
+GROUPS = {"slack_bot_token": "Slack", "data_dir": "Data", "base_model": "Model", "training_profile": "Training", "suite_items": "Evaluation",
           "retrain_cron": "The clock"}  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from storage.clock import from_text
 from storage.digests import short
 from storage.errors import Busy, EvenkeelError, GateSaidNo, LostLease, TooLittleData
 from storage.ledger import Ledger
-from storage.recipe import Recipe, recipe_from
+from storage.recipe import Recipe, recipe_from, warnings_for_rows
 from storage.records import Adapter, Dataset, Lesson, Promotion, Run, RunState, Scorecard
 from storage.settings import Settings
 from storage.weights import adapter_path, verify_adapter
@@ -95,6 +95,8 @@ class Cycle:
         self.note(
             "building", began, f"{len(dataset.train)} rows to train on, {len(dataset.holdout)} held out", {"lint": lint}
         )
+        for warning in warnings_of(dataset, recipe):
+            self.ledger.runs.note(self.run.run_id, "building", f"warning: {warning}")
         return dataset
 
     def rehearse(self, recipe: Recipe) -> None:
@@ -102,7 +104,11 @@ class Cycle:
         began = self.enter("building", "collecting lessons for a dry run")
         dataset, pace = collect(self.ledger, self.settings, recipe).dataset, self.ledger.runs.pace()
         seconds = pace.seconds(rows=len(dataset.train), epochs=recipe.epochs) if pace else None
-        found = {**summary_of(dataset, self.settings.min_lessons), "seconds": seconds}
+        found = {
+            **summary_of(dataset, self.settings.min_lessons),
+            "seconds": seconds,
+            "warnings": warnings_of(dataset, recipe),
+        }
         self.newest = {"text": "nothing is trained in a dry run", "dry_run": found}
         self.show(self.newest, stage_no=1)
         self.note(
@@ -298,9 +304,15 @@ def summary_of(dataset: Dataset, fewest: int) -> dict[str, Any]:
         "sources": dataset.manifest["train"]["by"]["source"],
         "dropped": dataset.manifest["dropped"],
         "redacted": dataset.manifest["redacted"],
-        "warnings": [finding for finding in dataset.manifest["lint"] if finding["done"] in ("held", "warned")],
+        "findings": [finding for finding in dataset.manifest["lint"] if finding["done"] in ("held", "warned")],
         "refusal": refusal,
     }
+
+
+def warnings_of(dataset: Dataset, recipe: Recipe) -> list[str]:
+    """What this recipe gives cause to say about these rows."""
+    replay = sum(row.source == "replay" for row in dataset.train)
+    return list(warnings_for_rows(recipe, lessons=len(dataset.train) - replay, replay=replay))
 
 
 def require_enough(dataset: Dataset, fewest: int) -> None:

@@ -20,7 +20,8 @@ from storage.recipe import Recipe
 from storage.settings import Settings, load_settings
 from storage.weights import adapter_path
 from training.dataset import load_dataset
-from training.lora import TrainingProgress, tune
+from training.loop import TrainingProgress
+from training.lora import tune
 
 Tell = Callable[[Mapping[str, Any]], None]
 

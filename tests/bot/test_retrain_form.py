@@ -15,7 +15,7 @@ from bot import report_card, retrain_form
 from bot.commands import NOT_YOU, UNKNOWN
 from bot.model_view import share_text, versions
 from bot.outlook import data_warnings, dry_run_lines, estimate_text, lessons_text
-from bot.retrain_form import LEVERS, OPTIONS, form, read
+from bot.retrain_form import LEVERS, OPTIONS, PROFILE, form, read
 from storage.ledger import Ledger
 from storage.outlook import Facts, look_ahead
 from storage.recipe import Recipe
@@ -416,7 +416,8 @@ def test_every_lever_shows_its_ranges_and_its_value() -> None:
     view = form(NO_FACTS, SETTINGS, None, None, "{}")
 
     inputs = {b["block_id"]: b for b in view["blocks"] if b["type"] == "input"}
-    assert inputs.keys() == {*LEVERS, OPTIONS}
+    assert inputs.keys() == {PROFILE, *LEVERS, OPTIONS}
+    assert inputs[PROFILE]["element"]["initial_option"]["value"] == "standard"
     assert inputs["epochs"]["element"]["placeholder"]["text"] == "2"
     assert inputs["learning_rate"]["element"]["placeholder"]["text"] == "chosen by the base's width"
     assert inputs["lora_rank"]["hint"]["text"] == "safe 4 to 64, allowed 1 to 256"
@@ -446,6 +447,15 @@ def test_nonsense_in_a_field_is_refused_by_name(name: str, value: str) -> None:
     assert errors.keys() == {name} and "Nothing was started" in errors[name] and len(errors[name]) < 150
 
 
+def test_a_profile_is_one_choice_and_only_another_than_the_settings_is_an_override() -> None:
+    def chosen(name: str) -> tuple[dict[str, Any], dict[str, str]]:
+        return read({PROFILE: {PROFILE: {"type": "static_select", "selected_option": {"value": name}}}}, SETTINGS)
+
+    assert chosen("gentle") == ({"profile": "gentle"}, {}) and chosen("standard") == ({}, {})
+    _, errors = chosen("wild")
+    assert errors.keys() == {PROFILE} and "Allowed: gentle, standard, strong" in errors[PROFILE]
+
+
 def test_a_risky_setting_is_named_at_its_field_though_nobody_typed_it() -> None:
     risky = load_settings(_env_file=None, epochs=9, max_tokens=64)
 
@@ -455,12 +465,12 @@ def test_a_risky_setting_is_named_at_its_field_though_nobody_typed_it() -> None:
 
 def test_a_dry_runs_card_says_what_would_stop_a_run() -> None:
     found = {"train": 9, "holdout": 2, "sources": {"ticket": 9}, "dropped": {"not approved": 4, "no consent": 0}, "redacted": {"email": 3},
-             "warnings": [{"kind": "contradiction", "done": "warned", "count": 3, "examples": ["a ≠ <b>", "c ≠ d", "e"], "note": "both stay"}],
-             "refusal": "9 lessons <b>", "seconds": None}  # fmt: skip
+             "findings": [{"kind": "contradiction", "done": "warned", "count": 3, "examples": ["a ≠ <b>", "c ≠ d", "e"], "note": "both stay"}],
+             "warnings": ["4 steps are few"], "refusal": "9 lessons <b>", "seconds": None}  # fmt: skip
     lines = dry_run_lines(some_run(state="decided", progress={"dry_run": found}))
 
     said = "\n".join(lines)
-    assert "⚠️ contradiction: 3 (a ≠ &lt;b&gt;, c ≠ d); both stay.\n" in said
+    assert "⚠️ contradiction: 3 (a ≠ &lt;b&gt;, c ≠ d); both stay.\n" in said and "⚠️ 4 steps are few" in said
     assert "Left out: 4 not approved.\n" in said and "3 email" in said and "would stop: 9 lessons &lt;b&gt;" in said
     assert "Nothing was trained" in said and dry_run_lines(some_run()) == []
     assert "Dry run" in str(report_card.ended(some_run(state="decided", progress={"dry_run": found})).blocks)

@@ -1,5 +1,6 @@
 """A half-written or foreign checkpoint is never resumed from."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,17 +32,19 @@ def test_the_newest_comes_back_as_it_was_written_and_two_are_kept(tmp_path: Path
     assert [p.name for p in steps(tmp_path)] == ["step-000010", "step-000015"]
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "no marker", "missing file"])
-def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("name", ["adapter.safetensors", "trainer.pt", "state.json", "COMPLETE"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "missing"])
+def test_a_checkpoint_with_a_damaged_file_is_skipped_for_the_one_before(tmp_path: Path, name: str, damage: str) -> None:
     save(tmp_path, checkpoint(5))
-    broken = save(tmp_path, checkpoint(10))
-    victim = broken / ("COMPLETE" if damage == "no marker" else "trainer.pt")
+    victim = save(tmp_path, checkpoint(10)) / name
     if damage == "truncate":
         victim.write_bytes(victim.read_bytes()[:-7])
     elif damage == "flip":
         raw = bytearray(victim.read_bytes())
         raw[len(raw) // 2] ^= 1
         victim.write_bytes(raw)
+    elif damage == "empty":
+        victim.write_bytes(b"")
     else:
         victim.unlink()
 
@@ -54,3 +57,27 @@ def test_a_checkpoint_of_another_base_dataset_or_recipe_is_not_ours(tmp_path: Pa
     save(tmp_path, checkpoint(5, "another"))
 
     assert newest(tmp_path, "run") is None and newest(tmp_path / "none", "run") is None
+
+
+def test_a_draft_that_a_kill_left_is_no_checkpoint_and_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    save(tmp_path, checkpoint(5))
+    draft = tmp_path / ".draft-000010"
+    draft.mkdir()
+    (draft / "trainer.pt").write_bytes(b"half")
+
+    before = newest(tmp_path, "run")
+    save(tmp_path, checkpoint(10))
+    after = newest(tmp_path, "run")
+
+    assert before and after and (before.step, after.step) == (5, 10) and not draft.exists()
+
+
+def test_the_folder_may_vanish_between_two_checkpoints(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    save(folder, checkpoint(5))
+    shutil.rmtree(folder)
+
+    assert newest(folder, "run") is None
+    save(folder, checkpoint(10))
+    found = newest(folder, "run")
+    assert found and found.step == 10

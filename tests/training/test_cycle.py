@@ -57,6 +57,9 @@ def test_a_run_is_built_trained_scored_decided_and_reported_with_its_seconds(sma
     run = ended(ledger, run_id)
     assert (run.state, run.error) == ("decided", "") and run.dataset_digest and run.adapter_digest and run.decision_id
     assert {"building", "training", "scoring", "deciding"} <= {note["stage"] for note in ledger.runs.history(run_id)}
+    assert any(
+        note["text"].startswith("warning: ") and "steps are few" in note["text"] for note in ledger.runs.history(run_id)
+    )
     assert all(ledger.scores.card(run_id, subject) for subject in ("base", "candidate"))
     report = ledger.report(run_id)
     assert report and Path(report["html_path"]).is_file() and Path(report["png_path"]).is_file()

@@ -183,6 +183,7 @@ def test_a_dry_run_says_what_would_be_trained_and_trains_nothing(
         "",
         *[None] * 3,
     )
+    assert len(found["warnings"]) == 1 and "steps are few" in found["warnings"][0]
     assert found["train"] > 60 and found["holdout"] >= 8 and found["refusal"] == "" and found["seconds"] is None
     assert (
         found["dropped"]["not approved"] == 1

@@ -14,11 +14,13 @@ from transformers import LlamaForCausalLM
 
 from bot.engine.model import LoadedModel
 from storage.clock import utc_now
-from storage.errors import EvenkeelError, TooLittleData
+from storage.errors import EvenkeelError, RecipeError, TooLittleData
 from storage.recipe import Recipe
 from storage.records import Adapter, Dataset, Lesson
+from training import loop as loops
 from training.batches import Row
-from training.lora import Cancelled, Loop, TrainingProgress, render, tune, with_lora
+from training.loop import Loop, TrainingProgress
+from training.lora import Cancelled, render, tune, with_lora
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 RECIPE = Recipe(lora_rank=4, learning_rate=5e-3, epochs=2, batch_size=4, max_tokens=256, seed=3)
@@ -72,19 +74,17 @@ def test_the_loss_is_the_cross_entropy_of_the_answers_tokens_whatever_the_paddin
         logits = made.model(ids).logits[0, :-1].float()
         wanted += functional.cross_entropy(logits[mask[1:]], ids[0, 1:][mask[1:]], reduction="sum")
 
-    found = made.summed_loss(made.rows)
+    found = made.objective(made.rows, loops.Sums())
 
     assert found.item() == pytest.approx(wanted.item(), rel=1e-4)
     assert sum(r.answer_tokens for r in made.rows) == sum(sum(r.mask) for r in made.rows)
 
 
-def test_micro_batches_add_up_to_the_gradient_of_the_whole_batch(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_micro_batches_add_up_to_the_gradient_of_the_whole_batch(tiny_folder: Path) -> None:
     after = []
     for budget in (10_000, 1):
-        monkeypatch.setattr("training.batches.MICRO_TOKENS", budget)
         made = loop(tiny_folder)
+        made.pass_tokens = budget
         made.advance()
         after.append((made.losses[0], [p.detach().clone() for p in made.parameters]))
 
@@ -116,10 +116,49 @@ def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(train: Tr
 
 def test_a_stopped_run_goes_on_from_its_checkpoint_to_the_same_weights(train: Train) -> None:
     whole = train(checkpoints="whole")
-    with pytest.raises(Cancelled, match="step 3 of 8"):
+    with pytest.raises(Cancelled, match="step 3 of 7"):
         train(checkpoints="cut", stop_after=3)
 
     assert train(checkpoints="cut").digest == whole.digest
+
+
+WATCHED = Recipe(**{**RECIPE.to_dict(), "early_stop": True, "kl_weight": 0.1})
+
+
+def test_a_stopped_run_that_was_watched_keeps_the_same_best_state(train: Train) -> None:
+    many = dataset(60)
+    whole = train(WATCHED, checkpoints="whole", data=many)
+    with pytest.raises(Cancelled):
+        train(WATCHED, checkpoints="cut", stop_after=17, data=many)
+
+    again = train(WATCHED, checkpoints="cut", data=many)
+
+    assert whole.stats["looks"] and again.digest == whole.digest and again.stats["looks"] == whole.stats["looks"]
+    assert whole.stats["rows_watched"] == 4 and whole.stats["kept_step"] in [look[0] for look in whole.stats["looks"]]
+
+
+@pytest.mark.parametrize("lost", ["state.json", "trainer.pt", "adapter.safetensors"])
+def test_a_killed_checkpoint_without_one_of_its_files_costs_one_interval_and_never_the_run(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """The best state lies inside a checkpoint, so that there is no path to it that could be gone."""
+    monkeypatch.setattr("training.lora.CHECKPOINT_EVERY_S", 0.0)
+    many = dataset(60)
+    whole = train(WATCHED, checkpoints="whole", data=many)
+    with pytest.raises(Cancelled):
+        train(WATCHED, checkpoints="cut", stop_after=17, data=many)
+    newest_one = sorted((tmp_path / "cut").glob("step-*"))[-1]
+    (newest_one / lost).unlink()
+
+    assert newest_one.name == "step-000017"
+    assert train(WATCHED, checkpoints="cut", data=many).digest == whole.digest
+
+
+def test_a_learning_rate_that_would_diverge_is_refused_before_the_first_step(train: Train) -> None:
+    with pytest.raises(
+        RecipeError, match="lr=0.05 is more than 20 times what a base of width 32 takes.*Next: leave lr empty"
+    ):
+        train(Recipe(**{**RECIPE.to_dict(), "learning_rate": 0.05}))
 
 
 DRIVER = """
