@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from eval.commands import app as gate_app
 from storage.digests import short
 from storage.errors import EvenkeelError, GateSaidNo, TooLittleData, UsageError
 from storage.ledger import Ledger
@@ -47,6 +48,7 @@ db_app = typer.Typer(no_args_is_help=True, help="The ledger file: where it is, w
 suite_app = typer.Typer(no_args_is_help=True, help="The general benchmarks.")
 app.add_typer(db_app, name="db", rich_help_panel="Maintenance")
 app.add_typer(suite_app, name="suite", rich_help_panel="Maintenance")
+app.add_typer(gate_app, name="gate", rich_help_panel="Model")
 
 out, err = Console(), Console(stderr=True)
 Json = Annotated[bool, typer.Option("--json", help="print one JSON value")]

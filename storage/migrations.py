@@ -5,6 +5,8 @@ Source of the mechanism: sqlite-utils `Migrations`.
 
 from sqlite_utils import Database, Migrations
 
+from storage.digests import digest_of
+
 migrations = Migrations("evenkeel")
 
 
@@ -16,6 +18,17 @@ def m001_line(db: Database) -> None:
 @migrations()
 def m002_people(db: Database) -> None:
     _apply(db, _M002)
+
+
+@migrations()
+def m003_chained_promotions(db: Database) -> None:
+    """A decision's link covers who made it and when, too (`form` 2); promotions are chained, those of old as they are."""
+    _apply(db, _M003_CHAINED_PROMOTIONS)
+    previous = ""
+    columns = "promotion_id, kind, adapter_digest, base_digest, decision_id, actor, reason, at, version"
+    for number, *said in db.execute(f"SELECT {columns} FROM promotions ORDER BY promotion_id").fetchall():
+        previous = digest_of([previous, *said])
+        db.execute("UPDATE promotions SET digest=? WHERE promotion_id=?", (previous, number))
 
 
 def _apply(db: Database, script: str) -> None:
@@ -209,4 +222,10 @@ CREATE TABLE correction_checks (
   passed INTEGER NOT NULL CHECK (passed IN (0,1)), similarity REAL NOT NULL, at TEXT NOT NULL,
   PRIMARY KEY (correction_id, adapter_digest)
 );
+"""
+
+_M003_CHAINED_PROMOTIONS = """
+ALTER TABLE decisions ADD COLUMN form INTEGER NOT NULL DEFAULT 1 CHECK (form IN (1,2));
+ALTER TABLE promotions ADD COLUMN digest TEXT NOT NULL DEFAULT '';
+ALTER TABLE scorecards ADD COLUMN template_digest TEXT NOT NULL DEFAULT '';
 """
