@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -93,6 +93,7 @@ def words_of_all(trial: Trial, flips: list[float]) -> list[str]:
     return [trial.step(flips[:n], [str(i) for i in range(n)]) for n in trial.looks]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=12, max_size=12), st.integers(0, 11), st.integers(1, 6))
 def test_a_better_item_never_makes_the_word_worse(flips: list[float], item: int, look: int) -> None:
     trial, better = Trial(margin=0.2, items=12), list(flips)
