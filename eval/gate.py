@@ -134,11 +134,17 @@ def _verdict(
         return "HOLD", broken
     gained = [in_words(c) for c in gating if (c.benchmark, c.metric) in policy.must_gain]
     kept = sum(c.domain == "general" and c.state in ("gain", "kept") for c in gating)
-    widened = [
-        f"{c.benchmark} ({c.metric.replace('_', ' ')}): {c.note}" for c in gating if c.note and c.state == "kept"
-    ]
     unproven = [in_words(c) for c in gating if c.state == "undecided"]
-    return "PROMOTE", (*gained, f"{kept} general scores stay within their margins", *widened, *unproven)
+    return "PROMOTE", (*gained, f"{kept} general scores stay within their margins", *_widened(gating), *unproven)
+
+
+def _widened(gating: list[Comparison]) -> Iterator[str]:
+    """Which margins grew for lack of items, in one sentence; each comparison's note has the numbers."""
+    grown = [c for c in gating if c.state in ("kept", "gain") and c.note]
+    names = [f"{c.benchmark.replace('_', ' ')} {amount(c.margin, c)}" for c in grown]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    if names:
+        yield f"margins that are wider than stated, since the items are few: {', '.join(names[:3])}{more}"
 
 
 def _named(unknown: list[Comparison]) -> Iterator[str]:
