@@ -14,24 +14,27 @@ import collections
 import json
 import math
 import statistics
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests draw the same random cards
 
-from eval.gate import decide
-from eval.policy import Policy
-from eval.replay import replay
-from eval.sequential import LOOKS, Trial, planned_items
-from eval.statistics import threshold
-from storage.ledger import Ledger
-from tests.eval.cards import CHAMPION
-from tests.eval.cases import SHOWN, UNKNOWN, Case, cases, spoiled
+import numpy as np  # noqa: E402
+from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from eval.gate import decide  # noqa: E402
+from eval.policy import Policy  # noqa: E402
+from eval.replay import replay  # noqa: E402
+from eval.sequential import LOOKS, Trial, planned_items  # noqa: E402
+from eval.statistics import threshold  # noqa: E402
+from storage.ledger import Ledger  # noqa: E402
+from tests.eval.cards import CHAMPION  # noqa: E402
+from tests.eval.cases import SHOWN, UNKNOWN, Case, cases, spoiled  # noqa: E402
 
 SEED = 20_261_126
 ROUNDS = 10_000  # a cell
@@ -249,8 +252,6 @@ def named(card: Any, name: str) -> Any:
 
 
 def print_verdicts(what: str, found: collections.Counter[str]) -> None:
-    import sys
-
     print(f"{what}: {dict(sorted(found.items()))}", file=sys.stderr)
 
 
