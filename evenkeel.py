@@ -21,6 +21,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from eval.commands import app as gate_app
 from storage.console import Json, err, opened, out, print_json, say
 from storage.digests import short
 from storage.errors import ConfigurationError, EvenkeelError, GateSaidNo, TooLittleData, UsageError
@@ -49,6 +50,7 @@ suite_app = typer.Typer(no_args_is_help=True, help="The general benchmarks.")
 app.add_typer(db_app, name="db", rich_help_panel="Maintenance")
 app.add_typer(suite_app, name="suite", rich_help_panel="Maintenance")
 app.add_typer(data_app, name="data", rich_help_panel="Every day")
+app.add_typer(gate_app, name="gate", rich_help_panel="Model")
 
 TRY, EVERY_DAY, MODEL, PROCESSES, CARE = "Try it", "Every day", "Model", "Processes", "Maintenance"
 

@@ -1,195 +1,93 @@
 """The gate: may this candidate go live? A pure function from scorecards to a decision with its reasons.
 
-Promises: it promotes only what is proven better on target and proven no worse, within the margin, on everything general;
-the reference is always the original base, so that small losses cannot add up; unknown is not zero: a missing
-benchmark, a NaN or an empty suite is a HOLD with its reason. Raising a candidate's score never turns PROMOTE into HOLD.
+Promises: it promotes only what is proven better on target and proven no worse, within the margin, on everything general,
+and only after it has shown on this very suite that it lets the unchanged base pass and refuses a planted loss; the
+reference is always the original base, so that small losses cannot add up; unknown is not zero: a missing benchmark, a NaN
+or an empty suite never promotes. Raising a candidate's score never turns PROMOTE into anything else.
 Knows scores. Does not know where they come from, nor how a champion is switched.
 """
 
-import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from eval.statistics import Interval, items_that_would_decide, paired_interval
-from storage.digests import digest_of, short
-from storage.records import Comparison, ComparisonState, Decision, Score, Scorecard, Verdict
-from storage.settings import Settings
+from eval.comparing import compare_all
+from eval.policy import PROVEN_ONLY, Policy, above_chance, policy_from
+from eval.selftest import planted, unchanged
+from eval.wording import amount, figure, in_words
+from storage.digests import short
+from storage.records import Comparison, Decision, Scorecard, Verdict
+from storage.scores import evidence_of
 
-ADVISORY = frozenset({"acc", "acc_norm", "bleu", "chrf", "f1", "macro_f1", "topic_acc"})
-RIGHT_OR_WRONG = frozenset({"acc", "acc_norm", "pass", "topic_acc"})
-GENERATED = frozenset({"pass", "rouge_l"})
-PROVEN_ONLY = frozenset({"pass"})
-CHANCE_SLACK = 0.02
-Z = 1.645
+__all__ = ["Policy", "above_chance", "amount", "decide", "figure", "in_words", "judge", "policy_from"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What the gate tolerates. `margin_points` in per cent points of a share, `margin_bits` in per cent of the base's
-    bits per byte. Two kinds of scores are noisier and have a wider margin: text that is generated in full
-    (`generated_factor`), and the parts of a benchmark ("open_text.news"), whose whole ("open_text") is held to the plain
-    margin (`part_factor`). `confidence` is one-sided. Instructions followed (`pass`) are right or wrong and few: they
-    refuse when a loss is proven, but need not be certified, for which bits per byte of instruction answers stands.
-    """
+class Judgement:
+    """The rule's outcome for one candidate, before the rule itself is tested."""
 
-    margin_points: float = 7.5
-    margin_bits: float = 2.0
-    generated_factor: float = 2.0
-    part_factor: float = 2.0
-    confidence: float = 0.95
-    must_gain: tuple[tuple[str, str], ...] = (("support", "bits_per_byte"),)
-
-
-def policy_from(settings: Settings) -> Policy:
-    return Policy(margin_points=settings.margin_points, margin_bits=settings.margin_bits)
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
 
 
 def decide(*, base: Scorecard, champion: Scorecard | None, candidate: Scorecard, policy: Policy) -> Decision:
-    """PROMOTE, REFUSE (something is proven lost) or HOLD (unproven or unknown), with a reason for each."""
-    comparisons = tuple(_compare_all(base, champion, candidate, policy))
-    faults = tuple(_faults(base, champion, candidate, comparisons, policy))
-    verdict, reasons = _verdict(faults, comparisons, policy)
+    """PROMOTE, REFUSE (something is proven lost) or HOLD (unproven or unknown), with a reason for each.
+
+    Equal inputs give equal decisions, byte for byte as JSON: eval/replay.py makes them again from the ledger.
+    """
+    found = judge(base, champion, candidate, policy)
+    verdict, reasons = found.verdict, found.reasons
+    if verdict == "PROMOTE" and (blind := self_test(base, policy)):
+        verdict, reasons = "HOLD", blind
+    cards = {"base": base, "champion": champion, "candidate": candidate}
     return Decision(
         verdict=verdict,
         reasons=reasons,
-        comparisons=comparisons,
+        comparisons=found.comparisons,
         base_digest=base.base_digest,
         champion_digest=champion.adapter_digest if champion else None,
         candidate_digest=candidate.adapter_digest or "",
-        policy=asdict(policy)
-        | {"must_gain": [list(pair) for pair in policy.must_gain], "suite_digest": base.suite_digest},
+        policy=policy_body(policy) | {"suite_digest": base.suite_digest},
+        evidence={subject: evidence_of(card) for subject, card in cards.items() if card is not None},
     )
 
 
-def _compare_all(
-    base: Scorecard, champion: Scorecard | None, candidate: Scorecard, policy: Policy
-) -> Iterator[Comparison]:
-    """Every base score against the candidate's; then the target against the champion, which must not be lost again."""
-    theirs = replace(candidate, scores=(*wholes(candidate.scores), *candidate.scores))
-    for score in (*wholes(base.scores), *base.scores):
-        yield compare(score, theirs.get(score.benchmark, score.metric), against="base", policy=policy)
-    if champion is not None:
-        for score in champion.scores:
-            if score.domain == "target":
-                yield compare(score, candidate.get(score.benchmark, score.metric), against="champion", policy=policy)
+def policy_body(policy: Policy) -> dict[str, Any]:
+    """The policy as JSON holds it."""
+    return asdict(policy) | {"must_gain": [list(pair) for pair in policy.must_gain]}
 
 
-def wholes(scores: tuple[Score, ...]) -> Iterator[Score]:
-    """One score over all items of each benchmark that is measured in parts: many items prove what few cannot."""
-    families: dict[tuple[str, str], list[Score]] = {}
-    for score in scores:
-        family, dot, _ = score.benchmark.partition(".")
-        if dot and score.metric not in ADVISORY:
-            families.setdefault((family, score.metric), []).append(score)
-    for (family, _), parts in families.items():
-        if len(parts) > 1:
-            items = tuple(
-                replace(i, item_id=f"{p.benchmark}/{i.item_id}", cluster=f"{p.benchmark}/{i.cluster}")
-                for p in parts
-                for i in p.items
-            )
-            n = sum(p.n for p in parts)
-            value, variance = (sum(p.n * p.value for p in parts) / n, sum((p.n * p.stderr) ** 2 for p in parts) / n**2)
-            yield replace(
-                parts[0],
-                key=digest_of([p.key for p in parts]),
-                benchmark=family,
-                value=value,
-                stderr=math.sqrt(variance),
-                n=n,
-                items=items,
-            )
+def policy_of(body: dict[str, Any]) -> Policy:
+    """The policy that a decision kept. Raises TypeError for one of another version."""
+    fields = {name: value for name, value in body.items() if name != "suite_digest"}
+    return Policy(**{**fields, "must_gain": tuple((b, m) for b, m in fields["must_gain"])})
 
 
-def compare(reference: Score, candidate: Score | None, *, against: str, policy: Policy) -> Comparison:
-    """One benchmark, paired per item, as a record that says what is proven against its margin."""
-    must_gain = against == "base" and (reference.benchmark, reference.metric) in policy.must_gain
-    margin = 0.0 if must_gain else margin_of(reference, policy)
-    blank = Comparison(
-        benchmark=reference.benchmark,
-        metric=reference.metric,
-        domain=reference.domain,
-        against=against,
-        reference=_finite(reference.value),
-        candidate=_finite(candidate.value if candidate else math.nan),
-        gain=0.0,
-        low=0.0,
-        high=0.0,
-        margin=margin,
-        n=reference.n,
-        unit=reference.unit,
-        confidence=policy.confidence,
-        gates=reference.metric not in ADVISORY,
-        state="unknown",
-    )
-    fault = _pairing_fault(reference, candidate)
-    if fault or candidate is None:
-        return replace(blank, note=fault)
-    interval = _interval(reference, candidate, policy.confidence)
-    compared = replace(
-        blank, gain=interval.mean, low=interval.low, high=interval.high, state=_state(interval, margin, must_gain)
-    )
-    return _with_note(compared, reference, interval, must_gain)
+def judge(base: Scorecard, champion: Scorecard | None, candidate: Scorecard, policy: Policy) -> Judgement:
+    """The rule without its self-test."""
+    comparisons = compare_all(base, champion, candidate, policy)
+    faults = tuple(_faults(base, champion, candidate, comparisons, policy))
+    verdict, reasons = _verdict(faults, comparisons, policy)
+    return Judgement(verdict=verdict, reasons=reasons, comparisons=comparisons)
 
 
-def margin_of(score: Score, policy: Policy) -> float:
-    """The tolerated loss in the score's own unit."""
-    factor = (
-        policy.generated_factor if score.metric in GENERATED else policy.part_factor if "." in score.benchmark else 1.0
-    )
-    plain = policy.margin_bits * score.value if score.metric == "bits_per_byte" else policy.margin_points
-    return factor * plain / 100
+def self_test(base: Scorecard, policy: Policy) -> tuple[str, ...]:
+    """Why this suite cannot be trusted to judge, or nothing.
+
+    The base against itself must be certified on everything general, and a copy of it that loses twice each margin must
+    be refused. Depends on the base alone, so that no candidate is held for another's noise.
+    """
+    same = judge(base, None, unchanged(base), policy).comparisons
+    uncertain = [c for c in same if _certifies(c) and c.state not in ("kept", "gain")]
+    faults = [f"self-test: the unchanged base is not certified on {in_words(c)}" for c in uncertain]
+    if judge(base, None, planted(base, policy), policy).verdict != "REFUSE":
+        faults.append("self-test: a planted loss of twice every margin was not refused; more items are needed")
+    return tuple(faults)
 
 
-def _finite(value: float) -> float:
-    """A number that JSON can hold: what is not finite is shown as −1 and is `unknown` anyway."""
-    return value if math.isfinite(value) else -1.0
-
-
-def _pairing_fault(reference: Score, candidate: Score | None) -> str:
-    """Why two scores cannot be paired, or nothing."""
-    if candidate is None:
-        return "not measured on the candidate"
-    if not reference.items:
-        return "no items"
-    if {i.item_id for i in reference.items} != {i.item_id for i in candidate.items}:
-        return "measured on different items"
-    values = [reference.value, candidate.value, *(i.value for s in (reference, candidate) for i in s.items)]
-    return "" if all(map(math.isfinite, values)) else "some values are not numbers"
-
-
-def _interval(reference: Score, candidate: Score, confidence: float) -> Interval:
-    theirs = {item.item_id: item.value for item in candidate.items}
-    sign = 1.0 if reference.direction == "higher" else -1.0
-    differences = [sign * (theirs[item.item_id] - item.value) for item in reference.items]
-    clusters = [item.cluster for item in reference.items]
-    return paired_interval(differences, clusters, confidence=confidence, binary=reference.metric in RIGHT_OR_WRONG)
-
-
-def _state(interval: Interval, margin: float, must_gain: bool) -> ComparisonState:
-    """What the interval proves. A loss is proven when it is real (the upper bound is below 0) and past the margin."""
-    if interval.low > 0:
-        return "gain"
-    if not must_gain and interval.low > -margin:
-        return "kept"
-    if interval.high < 0 and interval.mean < -margin:
-        return "lost"
-    return "undecided"
-
-
-def _with_note(compared: Comparison, reference: Score, interval: Interval, must_gain: bool) -> Comparison:
-    """At chance a benchmark is no evidence; undecided, it says how many items would decide."""
-    if reference.chance is not None and not above_chance(reference):
-        return replace(compared, gates=False, note="the base is at chance here: no evidence")
-    if compared.state == "undecided":
-        needed = items_that_would_decide(interval, 0.0 if must_gain else compared.margin, compared.n)
-        return replace(compared, note=f"about {needed} items would decide" if needed else "more items would not help")
-    return compared
-
-
-def above_chance(score: Score) -> bool:
-    """Whether the lower 95 % bound of the base's score is above what guessing gives."""
-    return score.chance is None or score.value - Z * score.stderr > score.chance + CHANCE_SLACK
+def _certifies(c: Comparison) -> bool:
+    return c.gates and c.domain == "general" and c.metric not in PROVEN_ONLY
 
 
 def _faults(
@@ -209,6 +107,8 @@ def _faults(
         yield "the scores are of different base models"
     if len({card.suite_digest for card in cards}) != 1:
         yield "the scores are of different suites"
+    if len({card.template_digest for card in cards}) != 1:
+        yield "the scores are of different chat templates"
     if champion is not None and champion.adapter_digest == candidate.adapter_digest:
         yield f"the candidate is the champion ({short(candidate.adapter_digest)})"
     measured = {(c.benchmark, c.metric) for c in comparisons}
@@ -220,45 +120,46 @@ def _faults(
 def _verdict(
     faults: tuple[str, ...], comparisons: tuple[Comparison, ...], policy: Policy
 ) -> tuple[Verdict, tuple[str, ...]]:
+    """What is proven lost refuses, whatever else is unknown; a comparison that is worthless proves nothing."""
     gating = [c for c in comparisons if c.gates]
-    lost = [in_words(c) for c in gating if c.state == "lost"]
-    unknown = [in_words(c) for c in gating if c.state == "unknown"]
-    undecided = [in_words(c) for c in gating if c.state == "undecided" and c.metric not in PROVEN_ONLY]
-    if faults or unknown:
+    lost, unknown = (tuple(in_words(c) for c in gating if c.state == state) for state in ("lost", "unknown"))
+    if faults:
         return "HOLD", (*faults, *unknown, *lost)
     if lost:
-        return "REFUSE", tuple(lost)
-    if undecided:
-        return "HOLD", tuple(undecided)
+        return "REFUSE", (*lost, *_named([c for c in gating if c.state == "unknown"]))
+    undecided = tuple(in_words(c) for c in gating if c.state == "undecided" and c.metric not in PROVEN_ONLY)
+    if unknown or undecided:
+        return "HOLD", (*unknown, *undecided)
+    if broken := tuple(_over_budget(gating)):
+        return "HOLD", broken
     gained = [in_words(c) for c in gating if (c.benchmark, c.metric) in policy.must_gain]
     kept = sum(c.domain == "general" and c.state in ("gain", "kept") for c in gating)
     unproven = [in_words(c) for c in gating if c.state == "undecided"]
-    return "PROMOTE", (*gained, f"{kept} general scores stay within their margins", *unproven)
+    return "PROMOTE", (*gained, f"{kept} general scores stay within their margins", *_widened(gating), *unproven)
 
 
-def in_words(c: Comparison) -> str:
-    """One comparison as a sentence for people."""
-    name = f"{c.benchmark.replace('_', ' ')} ({c.metric.replace('_', ' ')})" + (
-        " against the champion" if c.against == "champion" else ""
-    )
-    if c.state == "unknown":
-        return f"{name}: unknown, {c.note}"
-    move = f"{name}: {figure(c.reference, c)} → {figure(c.candidate, c)}"
-    if c.state == "gain":
-        return f"{move}, better by at least {amount(c.low, c)}"
-    if c.state == "lost":
-        return f"{move}, worse by {amount(-c.gain, c)}; tolerated is {amount(c.margin, c)}"
-    if c.state == "undecided":
-        wanted = "a gain" if c.margin == 0 else f"a loss under {amount(c.margin, c)}"
-        return f"{move}: {wanted} is not proven (n={c.n}, {c.note})"
-    return f"{move}, within {amount(c.margin, c)}"
+def _widened(gating: list[Comparison]) -> Iterator[str]:
+    """Which margins grew for lack of items, in one sentence; each comparison's note has the numbers."""
+    grown = [c for c in gating if c.state in ("kept", "gain") and c.note]
+    names = [f"{c.benchmark.replace('_', ' ')} {amount(c.margin, c)}" for c in grown]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    if names:
+        yield f"margins that are wider than stated, since the items are few: {', '.join(names[:3])}{more}"
 
 
-def figure(value: float, c: Comparison) -> str:
-    return f"{100 * value:.1f} %" if c.unit == "share" else f"{value:.3f}"
+def _named(unknown: list[Comparison]) -> Iterator[str]:
+    """What a refusal was made without, in one sentence."""
+    names = [f"{c.benchmark.replace('_', ' ')} ({c.metric.replace('_', ' ')})" for c in unknown]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    if names:
+        yield f"not measured: {', '.join(names[:3])}{more}"
 
 
-def amount(value: float, c: Comparison) -> str:
-    if c.unit == "share":
-        return f"{100 * value:.1f} points"
-    return f"{100 * value / c.reference:.1f} %" if c.reference else f"{value:.3f}"
+def _over_budget(gating: list[Comparison]) -> Iterator[str]:
+    """The forgetting budget: whatever was lost in which promotion, all of it together stays within the margin.
+
+    Where a margin is certified this holds anyway; where a proven loss is needed to refuse, the estimate has to do.
+    """
+    for c in gating:
+        if c.domain == "general" and c.against == "base" and -c.gain > c.margin:
+            yield f"the forgetting budget is overspent: {in_words(c)}"

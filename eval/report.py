@@ -9,10 +9,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from eval.budget import budget_lines
 from eval.doubt import sentence
-from eval.gate import amount, figure
 from eval.picture import draw
 from eval.regressions import regressions
+from eval.wording import amount, figure
 from storage.digests import short
 from storage.errors import UsageError
 from storage.ledger import Ledger
@@ -23,7 +24,7 @@ VERDICTS = {
     "REFUSE": "it lost something that it must keep",
     "HOLD": "not proven, so nothing changes",
 }
-METRICS = {"bits_per_byte": "bits/byte", "p_correct": "p(right)"}
+METRICS = {"bits_per_byte": "bits/byte", "p_correct": "p(right)", "pooled": "all shares"}
 STATES = {"gain": "gained", "kept": "kept", "undecided": "undecided", "lost": "lost", "unknown": "unknown"}
 
 
@@ -67,6 +68,7 @@ def view(ledger: Ledger, run_id: int) -> dict[str, Any]:
         "reasons": list(decision.reasons),
         "doubt": f"The candidate {sentence(doubt)}." if doubt else "",
         "rows": [row(c) for c in decision.comparisons],
+        "budget": budget_lines(ledger, decision),
         "points": points(ledger, run_id),
         "regressions": regressions(ledger, run, decision),
         "candidate": short(decision.candidate_digest),
@@ -107,6 +109,7 @@ def row(c: Comparison) -> dict[str, Any]:
         "low_text": signed(c.low, c) if known else "–",
         "interval_text": f"{signed(c.low, c)} … {signed(c.high, c)}" if known else "–",
         "margin_text": narrow(amount(c.margin, c)) if c.margin else "must gain",
+        "supports_text": narrow(amount(c.supports, c)) if known and c.supports is not None else "–",
     }
 
 

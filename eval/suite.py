@@ -19,6 +19,7 @@ from eval.own import own_benchmarks
 from eval.registry import registry_benchmark
 from eval.spread import clustered_stderr, mean
 from eval.target import target_benchmarks
+from eval.watch import Watch
 from storage.digests import digest_of
 from storage.errors import EvenkeelError
 from storage.ledger import Ledger
@@ -89,12 +90,14 @@ def score(
     progress: Progress,
     train: Sequence[Lesson] = (),
     run_id: int | None = None,
+    watch: Watch | None = None,
 ) -> Scorecard:
     """All scores of one answerer, target first; what the ledger knows is taken from there.
 
     Keeps the answerer's threshold in the ledger, too: how sure it was is no score, since surer is not better.
     `train` only names the topics of answers. `run_id`: the run whose history is told what is missing and why, and
-    which benchmarks the base is no better at than guessing. Cheap benchmarks are measured first.
+    which benchmarks the base is no better at than guessing. Cheap benchmarks are measured first; once `watch` knows that
+    the verdict is certain, the rest is spared.
     Raises EvenkeelError when the base itself lacks a general score: nothing could be compared on it, and a gate that
     never sees a benchmark cannot call it unknown. What was measured until then is kept.
     """
@@ -103,6 +106,7 @@ def score(
         max_new_tokens=plan.max_new_tokens, seed=plan.seed)  # fmt: skip
     line = (*target, *plan.general)
     desk = _Desk(Answerer(model=model, adapter=adapter), ledger, progress, sum(b.cost for b in line), run_id)
+    desk.watch = watch
     try:
         found = {benchmark.name: desk.scores_of(benchmark) for benchmark in sorted(line, key=lambda b: b.cost)}
     except _Stop as stop:
@@ -110,7 +114,9 @@ def score(
     measured = tuple(one for benchmark in line for one in found[benchmark.name])
     ledger.doubt.keep(model.base_digest, adapter, threshold(pairs_of(measured)))
     scores = tuple(one for one in measured if one.metric != CONFIDENCE)
-    card = Scorecard(base_digest=model.base_digest, adapter_digest=adapter, suite_digest=plan.digest, scores=scores)
+    card = Scorecard(
+        base_digest=model.base_digest, adapter_digest=adapter, suite_digest=plan.digest, scores=scores,
+        template_digest=model.renderer.template_digest)  # fmt: skip
     if adapter is None:
         desk.note(*plan.missing, *against_chance(card))
         require_whole(card, plan, desk.faults)
@@ -150,8 +156,14 @@ class _Desk:
         self.answerer, self.ledger, self.progress = answerer, ledger, progress
         self.total, self.done, self.run_id = total, 0, run_id
         self.faults: list[str] = []
+        self.watch: Watch | None = None
+        self.seen: tuple[Score, ...] = ()
+        self.certain: tuple[str, ...] = ()
 
     def scores_of(self, benchmark: Benchmark) -> tuple[Score, ...]:
+        """Looked up or measured; nothing any more once the watch has said that the verdict is certain."""
+        if self.certain:
+            return ()
         keys = {pair: self._key(benchmark, *pair) for pair in benchmark.expects}
         known = [self.ledger.scores.find(key) for key in keys.values()]
         scores = tuple(s for s in known if s is not None)
@@ -159,7 +171,15 @@ class _Desk:
             scores = self._measure(benchmark, keys)
         self.done += benchmark.cost
         self._tell(benchmark, 1, 1, 0)
+        self._look(scores)
         return scores
+
+    def _look(self, scores: tuple[Score, ...]) -> None:
+        self.seen += scores
+        if self.watch is not None:
+            self.certain = self.watch.verdict_is_certain(self.seen)
+            if self.certain:
+                self.note(f"stopped early, the verdict is certain: {'; '.join(self.certain)}")
 
     def _key(self, benchmark: Benchmark, name: str, metric: str) -> str:
         """Equal only for the same weights, adapter, template, rows, prompts, settings and metric."""

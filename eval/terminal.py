@@ -32,7 +32,7 @@ def show(view: dict[str, Any], console: Console) -> None:
         )
     )
     table = Table("benchmark", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("n", "before → candidate", "gain", "at least", "tolerated"):
+    for heading in ("n", "before → candidate", "gain", "at least", "tolerated", "n supports"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
     for row in view["rows"]:
@@ -45,9 +45,12 @@ def show(view: dict[str, Any], console: Console) -> None:
             row["gain_text"],
             row["low_text"],
             row["margin_text"],
+            row.get("supports_text", "–"),
             f"[{style}]{row['said']}[/]",
         )
     console.print(table)
+    for line in view.get("budget", []):
+        console.print(line, highlight=False)
     training = view["training"]
     if training:
         console.print("  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in training.items()))

@@ -25,7 +25,7 @@ from storage.lessons import Lessons
 from storage.migrations import migrations
 from storage.notices import Notices
 from storage.picks import Picks
-from storage.promotions import Promotions, decision_digest
+from storage.promotions import Promotions
 from storage.ratings import Ratings
 from storage.requests import Requests
 from storage.runs import Runs
@@ -117,7 +117,7 @@ class Ledger:
         return (
             *faults,
             *self._ticket_faults(),
-            *self._decision_faults(),
+            *self.promotions.faults(),
             *self._answer_faults(),
             *self._score_faults(),
             *self._champion_faults(),
@@ -132,20 +132,6 @@ class Ledger:
             for r in rows
             if digest_of([r["ticket_id"], r["conversation_id"], r["question"], r["answer"]]) != r["content_digest"]
         ]
-
-    def _decision_faults(self) -> list[str]:
-        faults, previous = [], ""
-        for row in self.connections.db.query("SELECT * FROM decisions ORDER BY decision_id"):
-            try:
-                body = json.loads(row["body"])
-                sound = row["previous"] == previous and row["digest"] == decision_digest(body, previous, row["run_id"])
-                sound = sound and body["verdict"] == row["verdict"]
-            except (ValueError, TypeError, KeyError):
-                sound = False
-            if not sound:
-                faults.append(f"decision {row['decision_id']}: the chain is broken here")
-            previous = row["digest"]
-        return faults
 
     def _answer_faults(self) -> list[str]:
         rows = self.connections.db.query(

@@ -5,6 +5,8 @@ Source of the mechanism: sqlite-utils `Migrations`.
 
 from sqlite_utils import Database, Migrations
 
+from storage.digests import digest_of
+
 migrations = Migrations("evenkeel")
 
 
@@ -21,6 +23,17 @@ def m002_people(db: Database) -> None:
 @migrations()
 def m003_lesson_sources(db: Database) -> None:
     _apply(db, _LESSON_SOURCES)
+
+
+@migrations()
+def m004_chained_promotions(db: Database) -> None:
+    """A decision's link covers who made it and when, too (`form` 2); promotions are chained, those of old as they are."""
+    _apply(db, _CHAINED_PROMOTIONS)
+    previous = ""
+    columns = "promotion_id, kind, adapter_digest, base_digest, decision_id, actor, reason, at, version"
+    for number, *said in db.execute(f"SELECT {columns} FROM promotions ORDER BY promotion_id").fetchall():
+        previous = digest_of([previous, *said])
+        db.execute("UPDATE promotions SET digest=? WHERE promotion_id=?", (previous, number))
 
 
 def _apply(db: Database, script: str) -> None:
@@ -236,4 +249,10 @@ CREATE TABLE contact_verdicts (
   contact_verdict_id INTEGER PRIMARY KEY, contact TEXT NOT NULL, verdict TEXT NOT NULL CHECK (verdict IN ('allow','deny')),
   actor TEXT NOT NULL, at TEXT NOT NULL
 );
+"""
+
+_CHAINED_PROMOTIONS = """
+ALTER TABLE decisions ADD COLUMN form INTEGER NOT NULL DEFAULT 1 CHECK (form IN (1,2));
+ALTER TABLE promotions ADD COLUMN digest TEXT NOT NULL DEFAULT '';
+ALTER TABLE scorecards ADD COLUMN template_digest TEXT NOT NULL DEFAULT '';
 """

@@ -1,6 +1,7 @@
 """Decisions in a hash chain, and who serves. The last promotion row is the champion: one commit is the switch."""
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,30 +10,31 @@ from storage.database import Connections
 from storage.digests import digest_of, short
 from storage.errors import GateSaidNo, UsageError
 from storage.records import Comparison, Decision, Promotion
+from storage.scores import Scores, score_digest, score_fault
 from storage.standing import overtaken_by
 
 
 class Promotions:
     def __init__(self, connections: Connections, clock: Clock) -> None:
-        self._connections, self._clock = connections, clock
+        self._connections, self._clock, self._scores = connections, clock, Scores(connections, clock)
 
     def decide(self, decision: Decision, *, run_id: int | None, actor: str) -> int:
-        """Append a decision; its digest covers its body and the decision before it."""
-        body = asdict(decision)
+        """Append a decision; its digest covers its body, who made it and when, and the decision before it."""
+        body, at = asdict(decision), to_text(self._clock())
         with self._connections.write() as db:
             last = db.execute("SELECT digest FROM decisions ORDER BY decision_id DESC LIMIT 1").fetchone()
             previous = last[0] if last else ""
             return int(
                 db.execute(
-                    "INSERT INTO decisions(run_id, verdict, body, previous, digest, actor, at) VALUES (?,?,?,?,?,?,?)",
+                    "INSERT INTO decisions(run_id, verdict, body, previous, digest, actor, at, form) VALUES (?,?,?,?,?,?,?,2)",
                     (
                         run_id,
                         decision.verdict,
                         json.dumps(body),
                         previous,
-                        decision_digest(body, previous, run_id),
+                        decision_digest(body, previous, run_id, actor, at),
                         actor,
-                        to_text(self._clock()),
+                        at,
                     ),
                 ).lastrowid
                 or 0
@@ -120,10 +122,12 @@ class Promotions:
         self, kind: str, adapter: str | None, base: str, decision_id: int | None, actor: str, reason: str, version: int
     ) -> Promotion:
         with self._connections.write() as db:
+            last = db.execute("SELECT digest FROM promotions ORDER BY promotion_id DESC LIMIT 1").fetchone()
+            said = (kind, adapter, base, decision_id, actor, reason, to_text(self._clock()), version)
             new = db.execute(
-                "INSERT INTO promotions(kind, adapter_digest, base_digest, decision_id, actor, reason, at, version)"
-                " VALUES (?,?,?,?,?,?,?,?)",
-                (kind, adapter, base, decision_id, actor, reason, to_text(self._clock()), version),
+                "INSERT INTO promotions(kind, adapter_digest, base_digest, decision_id, actor, reason, at, version, digest)"
+                " VALUES (?,?,?,?,?,?,?,?,?)",
+                (*said, promotion_digest(last[0] if last else "", said)),
             ).lastrowid
             db.execute(
                 "INSERT INTO audit(at, actor, action, detail) VALUES (?,?,?,?)",
@@ -139,10 +143,72 @@ class Promotions:
         )
         return tuple(Promotion(**{**row, "at": from_text(row["at"])}) for row in rows)
 
+    def faults(self) -> tuple[str, ...]:
+        """Every row of the two chains that was changed or is gone, and every score that a decision rests on; empty: sound."""
+        return (*self._decision_faults(), *self._promotion_faults(), *self._dangling())
 
-def decision_digest(body: dict[str, Any], previous: str, run_id: int | None) -> str:
-    """The link of the chain. Source: any hash chain; NaN is refused by the canonical JSON."""
-    return digest_of([previous, run_id, json.loads(json.dumps(body))])
+    def is_sound(self, decision_id: int) -> bool:
+        """Whether this decision's row still is the link that was written behind the one before it."""
+        rows = list(
+            self._connections.db.query(
+                "SELECT * FROM decisions WHERE decision_id<=? ORDER BY decision_id DESC LIMIT 2", (decision_id,)
+            )
+        )
+        return bool(rows) and _sound_body(rows[0], rows[1]["digest"] if len(rows) > 1 else "") is not None
+
+    def _decision_faults(self) -> Iterator[str]:
+        previous, known = "", dict[str, str]()
+        for row in self._connections.db.query("SELECT * FROM decisions ORDER BY decision_id"):
+            body = _sound_body(row, previous)
+            previous = row["digest"]
+            if body is None:
+                yield f"decision {row['decision_id']}: the chain is broken here"
+                continue
+            for subject, card in body.get("evidence", {}).items():
+                for key, digest in card["scores"]:
+                    if key not in known:
+                        known[key] = score_digest(found) if (found := self._scores.find(key)) else ""
+                    if known[key] != digest:
+                        fault = score_fault(key, digest, self._scores.find(key))
+                        yield f"decision {row['decision_id']}: {subject}'s {fault}"
+
+    def _promotion_faults(self) -> Iterator[str]:
+        previous = ""
+        for number, digest, *said in self._connections.db.execute(
+            "SELECT promotion_id, digest, kind, adapter_digest, base_digest, decision_id, actor, reason, at, version"
+            " FROM promotions ORDER BY promotion_id"
+        ).fetchall():
+            if digest != promotion_digest(previous, said):
+                yield f"promotion {number}: the chain is broken here"
+            previous = digest
+
+    def _dangling(self) -> Iterator[str]:
+        """The end of a chain can be cut off without breaking it: then a run names a decision that is gone."""
+        rows = self._connections.db.execute(
+            "SELECT run_id, decision_id FROM runs WHERE decision_id NOT IN (SELECT decision_id FROM decisions)"
+        ).fetchall()
+        yield from (f"run {run}: its decision {decision} is gone" for run, decision in rows)
+
+
+def _sound_body(row: dict[str, Any], previous: str) -> dict[str, Any] | None:
+    """The body of a decision's row if it is as it was written behind `previous`."""
+    try:
+        body: dict[str, Any] = json.loads(row["body"])
+        made = (row["actor"], row["at"]) if row["form"] == 2 else ()
+        sound = row["previous"] == previous and row["digest"] == decision_digest(body, previous, row["run_id"], *made)
+        return body if sound and body["verdict"] == row["verdict"] else None
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def decision_digest(body: dict[str, Any], previous: str, run_id: int | None, *made: str) -> str:
+    """The link of the chain; `made` is (actor, at). Source: any hash chain; NaN is refused by the canonical JSON."""
+    return digest_of([previous, run_id, *made, json.loads(json.dumps(body))])
+
+
+def promotion_digest(previous: str, said: Sequence[Any]) -> str:
+    """The link of the chain; what the engine's canary said comes later and is no part of it."""
+    return digest_of([previous, *said])
 
 
 def decision_from(body: dict[str, Any]) -> Decision:

@@ -264,6 +264,7 @@ class Scorecard:
     adapter_digest: str | None
     suite_digest: str
     scores: tuple[Score, ...]
+    template_digest: str = ""
 
     def get(self, benchmark: str, metric: str) -> Score | None:
         found = (s for s in self.scores if s.benchmark == benchmark and s.metric == metric)
@@ -306,7 +307,8 @@ class Comparison:
     """One benchmark, candidate against a reference, paired per item. Positive `gain` is better, whatever the metric.
 
     `low`, `high`: the interval at `confidence`. `margin`: the largest loss that is tolerated (0 for a target
-    that must gain). `state` says what the interval proves against the margin.
+    that must gain). `state` says what is proven against the margin. All general shares together are one comparison, too
+    (`benchmark` "general", `metric` "pooled").
     """
 
     benchmark: str
@@ -325,11 +327,18 @@ class Comparison:
     gates: bool  # False: shown, but decides nothing (at chance, advisory)
     state: ComparisonState
     note: str = ""
+    p_loss: float | None = None  # that nothing was lost, after Holm; None where unknown or shown only
+    supports: float | None = None  # the margin that these items certify for nine of ten unchanged candidates
+    before: float | None = None  # the champion's gain against the base: what of the budget it has spent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The gate's outcome with its reasons and everything that it was computed from."""
+    """The gate's outcome with its reasons and everything that it was computed from.
+
+    `evidence`: for "base", "candidate" and, if there is one, "champion", which card was judged: its digests and
+    [key, digest] of each score, items and all. With the policy, it makes the decision again.
+    """
 
     verdict: Verdict
     reasons: tuple[str, ...]
@@ -338,6 +347,7 @@ class Decision:
     champion_digest: str | None
     candidate_digest: str
     policy: dict[str, Any]
+    evidence: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,13 @@
 """Measured numbers with their items. A score is kept under the digest of all that it depends on."""
 
 import json
+import math
 from typing import Any
 
 from storage.clock import Clock, to_text
 from storage.database import Connections
+from storage.digests import digest_of
+from storage.errors import LedgerError
 from storage.records import ItemScore, Score, Scorecard
 
 
@@ -44,14 +47,15 @@ class Scores:
         """Bind a run's base, champion or candidate to its scores (already added)."""
         with self._connections.write() as db:
             db.execute(
-                "INSERT OR REPLACE INTO scorecards(run_id, subject, base_digest, adapter_digest, suite_digest, score_keys, at)"
-                " VALUES (?,?,?,?,?,?,?)",
+                "INSERT OR REPLACE INTO scorecards(run_id, subject, base_digest, adapter_digest, suite_digest, template_digest,"
+                " score_keys, at) VALUES (?,?,?,?,?,?,?,?)",
                 (
                     run_id,
                     subject,
                     card.base_digest,
                     card.adapter_digest,
                     card.suite_digest,
+                    card.template_digest,
                     json.dumps([s.key for s in card.scores]),
                     to_text(self._clock()),
                 ),
@@ -68,8 +72,51 @@ class Scores:
             base_digest=row["base_digest"],
             adapter_digest=row["adapter_digest"],
             suite_digest=row["suite_digest"],
+            template_digest=row["template_digest"],
             scores=tuple(s for s in found if s is not None),
         )
+
+    def judged(self, evidence: dict[str, Any]) -> Scorecard:
+        """The card that a decision was made from. Raises LedgerError that names the score which is gone or was changed."""
+        found = [(key, digest, self.find(key)) for key, digest in evidence["scores"]]
+        if faults := [fault for key, digest, score in found if (fault := score_fault(key, digest, score))]:
+            raise LedgerError("; ".join(faults))
+        names = ("base_digest", "adapter_digest", "suite_digest", "template_digest")
+        return Scorecard(**{name: evidence[name] for name in names}, scores=tuple(s for _, _, s in found if s))
+
+
+def evidence_of(card: Scorecard) -> dict[str, Any]:
+    """What a decision keeps of a card: its digests, and [key, digest] of each score."""
+    return {
+        "base_digest": card.base_digest,
+        "adapter_digest": card.adapter_digest,
+        "suite_digest": card.suite_digest,
+        "template_digest": card.template_digest,
+        "scores": [[score.key, score_digest(score)] for score in card.scores],
+    }
+
+
+def score_digest(score: Score) -> str:
+    """Of all that a score says, items and all; how long it took is no part of it."""
+    words = [score.key, score.benchmark, score.metric, score.domain, score.direction, score.unit]
+    numbers = [_exact(v) for v in (score.value, score.stderr, score.n, score.chance)]
+    return digest_of([words, numbers, [[i.item_id, i.cluster, _exact(i.value)] for i in score.items]])
+
+
+def score_fault(key: str, digest: str, score: Score | None) -> str:
+    """What is wrong with a stored score that a decision was made from, or nothing."""
+    if score is None:
+        return f"score {key[:12]} is gone"
+    return (
+        ""
+        if score_digest(score) == digest
+        else f"score {score.benchmark} ({score.metric}, {key[:12]}) was changed since"
+    )
+
+
+def _exact(value: float | None) -> str:
+    """A number as text, so that 1 and 1.0 are one and NaN has a digest."""
+    return "none" if value is None else "nan" if math.isnan(value) else repr(float(value))
 
 
 def _score(row: dict[str, Any]) -> Score:

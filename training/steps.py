@@ -13,10 +13,13 @@ from typing import Any
 from bot.engine.model import LoadedModel
 from eval.benchmark import Answerer
 from eval.learned import check_corrections
+from eval.policy import policy_from
 from eval.suite import plan_from, score
+from eval.watch import Watch
 from storage.clock import to_text, utc_now
 from storage.ledger import Ledger
 from storage.recipe import Recipe
+from storage.records import Scorecard
 from storage.settings import Settings, load_settings
 from storage.weights import adapter_path
 from training.dataset import load_dataset
@@ -53,11 +56,14 @@ def tune_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
 
 
 def score_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
-    """Score base, champion and candidate; cards and scores go to the ledger, the result names their sizes."""
+    """Score base, champion and candidate; cards and scores go to the ledger, the result names their sizes.
+
+    The candidate's suite ends early once its refusal is certain.
+    """
     settings = load_settings(**job["settings"], _env_file=None)
     plan, dataset = plan_from(settings), load_dataset(Path(job["dataset"]))
     ledger, model = Ledger(settings.ledger_path), LoadedModel.load(Path(job["base"]))
-    sizes: dict[str, Any] = {}
+    cards: dict[str, Scorecard] = {}
     try:
         for number, (subject, digest) in enumerate(job["subjects"]):
             if digest is not None:
@@ -73,7 +79,8 @@ def score_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
                     }
                 )
 
-            card = score(
+            on_trial = subject == "candidate" and "base" in cards
+            cards[subject] = score(
                 model,
                 digest,
                 plan=plan,
@@ -82,16 +89,18 @@ def score_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
                 ledger=ledger,
                 progress=show,
                 run_id=job["run_id"],
+                watch=Watch(base=cards["base"], champion=cards.get("champion"), policy=policy_from(settings))
+                if on_trial
+                else None,
             )
-            ledger.scores.add_card(card, run_id=job["run_id"], subject=subject)
-            sizes[subject] = len(card.scores)
+            ledger.scores.add_card(cards[subject], run_id=job["run_id"], subject=subject)
             if subject == "candidate" and settings.learn_from_slack:
                 look_at_corrections(Answerer(model=model, adapter=digest), ledger, settings, job["run_id"])
             if digest is not None:
                 model.remove_adapter(digest)
     finally:
         ledger.close()
-    return {"scores": sizes}
+    return {"scores": {subject: len(card.scores) for subject, card in cards.items()}}
 
 
 def look_at_corrections(answerer: Answerer, ledger: Ledger, settings: Settings, run_id: int) -> None:

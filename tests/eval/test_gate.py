@@ -1,16 +1,21 @@
 """The gate promotes only what is proven better and proven no worse; unknown is never promoted."""
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eval.gate import Policy, decide
+from eval.gate import Policy, decide, judge, self_test
+from eval.policy import for_scales, policy_from
+from eval.selftest import planted
 from eval.statistics import paired_interval
 from storage.records import Decision, ItemScore, Score, Scorecard
-from tests.eval.cards import BASE, CANDIDATE, CHAMPION, card, score
+from storage.settings import load_settings
+from tests.eval.cards import BASE, CANDIDATE, CHAMPION, card, noisy, score
+from tests.eval.cases import SHOWN, UNKNOWN, Case, cases, spoiled
 
 BASE_CARD = card(None)
 
@@ -103,9 +108,12 @@ def test_a_base_at_chance_is_no_evidence_and_does_not_gate() -> None:
         (changed(card(CANDIDATE, support=1.0), "open_text", items=(ItemScore(item_id="other", cluster="x", value=1.0),)), "different items"),
         (replace(card(CANDIDATE, support=1.0), suite_digest="another"), "different suites"),
         (replace(card(CANDIDATE, support=1.0), base_digest="x" * 64), "different base models"),
+        (replace(card(CANDIDATE, support=1.0), template_digest="t2"), "different chat templates"),
         (card(None, support=1.0), "the candidate has no adapter"),
+        (changed(card(CANDIDATE, support=1.0), "open_text", items=card(CANDIDATE).scores[1].items[:1] * 60), "an item is measured twice"),
+        (replace(card(CANDIDATE, support=1.0), scores=()), "support (bits per byte): unknown, not measured"),
     ],
-    ids=["missing benchmark", "NaN", "other items", "other suite", "other base", "no adapter"],
+    ids=["missing benchmark", "NaN", "other items", "other suite", "other base", "changed template", "no adapter", "an item twice", "nothing measured"],
 )  # fmt: skip
 def test_unknown_is_held_with_its_reason(candidate: Scorecard, why: str) -> None:
     decision = judged(candidate)
@@ -171,51 +179,199 @@ def test_a_benchmark_in_parts_is_also_judged_as_a_whole_with_the_narrow_margin()
     assert lowered.verdict == "REFUSE" and lowered.reasons[0].startswith("text (bits per byte)") and whole.n == 60
 
 
-values = st.lists(st.floats(0.05, 0.95), min_size=12, max_size=12)
-
-
-def _with(values_by_benchmark: dict[str, list[float]]) -> Scorecard:
-    made = (
-        score("support", "bits_per_byte", values_by_benchmark["support"], domain="target"),
-        score("text", "bits_per_byte", values_by_benchmark["text"]),
-        score("choice", "p_correct", values_by_benchmark["choice"], chance=0.0),
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(cases())
+def test_raising_a_score_never_unmakes_a_promotion(case: Case) -> None:
+    before, after = (
+        decide(base=case.base, champion=None, candidate=c, policy=case.policy) for c in (case.candidate, case.raised)
     )
-    return Scorecard(base_digest=BASE, adapter_digest=CANDIDATE, suite_digest="s", scores=made)
+
+    assert before.verdict != "PROMOTE" or after.verdict == "PROMOTE", after.reasons
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    values,
-    values,
-    values,
-    st.sampled_from(["support", "text", "choice"]),
-    st.integers(0, 11),
-    st.floats(0, 0.5),
-    st.floats(0, 0.6),
-)
-def test_raising_a_score_never_turns_promote_into_hold(
-    support: list[float], text: list[float], choice: list[float], which: str, item: int, raise_by: float, bonus: float
-) -> None:
-    base = replace(_with({"support": support, "text": text, "choice": choice}), adapter_digest=None)
-    moved = {
-        "support": [v - bonus for v in support],
-        "text": [v - bonus / 9 for v in text],
-        "choice": [v + bonus / 9 for v in choice],
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(cases(), st.integers(0, len(SHOWN) - 1), st.sampled_from(UNKNOWN))
+def test_unknown_never_promotes(case: Case, which: int, how: str) -> None:
+    decision = decide(base=case.base, champion=None, candidate=spoiled(case.raised, which, how), policy=case.policy)
+
+    assert decision.verdict != "PROMOTE"
+
+
+def test_a_loss_is_proven_only_after_holms_correction_for_all_that_was_asked() -> None:
+    def with_more(c: Scorecard, number: int, lost: int) -> Scorecard:
+        flips = [float(n >= lost) for n in range(40)]
+        more = tuple(score(f"passes{i}", "pass", flips if i == 0 else [1.0] * 40) for i in range(number))
+        return replace(c, scores=(*c.scores, *more))
+
+    def alone(c: Scorecard) -> Scorecard:
+        one_each = lambda s: tuple(replace(i, cluster=i.item_id) for i in s.items)  # noqa: E731
+        return replace(c, scores=tuple(replace(s, items=one_each(s)) for s in c.scores))
+
+    few, many = (
+        judged(alone(with_more(card(CANDIDATE, support=1.0), n, 8)), base=alone(with_more(BASE_CARD, n, 0)))
+        for n in (1, 20)
+    )
+
+    p_few, p_many = (next(c for c in d.comparisons if c.benchmark == "passes0").p_loss for d in (few, many))
+    assert few.verdict == "REFUSE" and p_few == pytest.approx(4 / 2**8)
+    assert many.verdict == "HOLD" and p_many == pytest.approx(23 / 2**8)
+
+
+def shares(c: Scorecard, values: dict[str, float], *, n: int = 48, spread: float = 0.2) -> Scorecard:
+    """The card with more benchmarks of the probability of the right choice, noisy around these means."""
+    wobble = 0 if c.adapter_digest is None else 50
+    more = tuple(
+        score(name, "p_correct", noisy(mean, spread, 10 + at + wobble, n), chance=0.25)
+        for at, (name, mean) in enumerate(values.items())
+    )
+    return replace(c, scores=(*c.scores, *more))
+
+
+def test_small_losses_everywhere_are_refused_together_though_each_is_within_its_margin() -> None:
+    names = [f"task{n}" for n in range(6)]
+    base = shares(BASE_CARD, dict.fromkeys(names, 0.6), n=200)
+    candidate = shares(card(CANDIDATE, support=1.0, choice=0.55), dict.fromkeys(names, 0.55), n=200)
+
+    decision = judged(candidate, base=base)
+
+    pooled = next(c for c in decision.comparisons if c.metric == "pooled")
+    assert decision.verdict == "REFUSE" and decision.reasons[0].startswith("general (pooled): 60.0 % → 54.9 %")
+    assert pooled.n == 1_260 and pooled.margin == pytest.approx(0.025) and pooled.note == ""
+    assert all(c.state == "kept" for c in decision.comparisons if c.benchmark in names)
+
+
+def test_a_margin_that_the_items_cannot_support_grows_and_says_so() -> None:
+    base = shares(BASE_CARD, {"task": 0.6})
+    decision = judged(shares(card(CANDIDATE, support=1.0), {"task": 0.6}), base=base)
+
+    pooled = next(c for c in decision.comparisons if c.metric == "pooled")
+    assert pooled.n == 108 and 0.025 < pooled.margin <= 0.075
+    assert pooled.note == "108 items support no margin under 7.5 points, 1098 would support 2.5 points"
+    assert "margins that are wider than stated, since the items are few: general 7.5 points" in decision.reasons
+    assert all(c.supports is not None and c.supports > 0 for c in decision.comparisons if c.benchmark == "task")
+
+
+def test_refusing_less_of_what_must_be_refused_is_held_to_a_narrower_margin() -> None:
+    base, candidate = (
+        replace(c, scores=(*c.scores, *(score(name, "p_correct", noisy(mean, 0.05, 7, 800), chance=0.5) for name in ("refusal", "task"))))
+        for c, mean in ((BASE_CARD, 0.8), (card(CANDIDATE, support=1.0), 0.75))
+    )  # fmt: skip
+
+    decision = judged(candidate, base=base)
+
+    states = {c.benchmark: (c.state, round(c.margin, 4)) for c in decision.comparisons}
+    assert decision.verdict == "REFUSE"
+    assert states["refusal"] == ("lost", 0.03) and states["task"] == ("kept", 0.075)
+
+
+def test_the_forgetting_budget_holds_what_no_single_step_would() -> None:
+    """Instructions need a proven loss to refuse; step by step they could be lost without one ever being proven."""
+
+    def with_passes(c: Scorecard, right: int) -> Scorecard:
+        return replace(c, scores=(*c.scores, score("instructions", "pass", [float(n < right) for n in range(24)])))
+
+    base, champion = with_passes(BASE_CARD, 12), with_passes(card(CHAMPION, support=1.0), 9)
+    step, too_far = (judged(with_passes(card(CANDIDATE, support=0.95), r), champion, base=base) for r in (9, 8))
+
+    assert step.verdict == "PROMOTE"
+    assert too_far.verdict == "HOLD" and too_far.reasons[0].startswith(
+        "the forgetting budget is overspent: instructions"
+    )
+    assert "of which the champion had lost 12.5 points against the original base" in too_far.reasons[0]
+
+
+def test_ten_champions_that_each_lose_little_never_lose_more_than_the_margin_together() -> None:
+    champion, text, made = None, 1.3, 0
+    for step in range(10):
+        text += 0.009  # 0.7 % of the base: each step alone is within 2 %
+        candidate = card(str(step) * 64, support=1.0 - 0.01 * step, text=text)
+        if judged(candidate, champion).verdict != "PROMOTE":
+            break
+        champion, made = candidate, made + 1
+
+    assert made == 2 and 1.3 < text - 0.009 < 1.3 * 1.02 < text
+
+
+def test_a_suite_in_which_a_planted_loss_goes_unseen_promotes_nothing() -> None:
+    def short(c: Scorecard) -> Scorecard:
+        cut = tuple(replace(s, items=s.items[:4], n=4, value=sum(i.value for i in s.items[:4]) / 4) for s in c.scores)
+        return replace(c, scores=cut)
+
+    decision = judged(short(card(CANDIDATE, support=1.0, text=1.28)), base=short(BASE_CARD))
+
+    assert decision.verdict == "HOLD" and all(reason.startswith("self-test: ") for reason in decision.reasons)
+    assert judge(short(BASE_CARD), None, short(card(CANDIDATE, support=1.0, text=1.28)), Policy()).verdict == "PROMOTE"
+
+
+def test_the_self_test_passes_the_base_and_refuses_the_planted_loss_by_name() -> None:
+    assert self_test(BASE_CARD, Policy()) == ()
+
+    caught = judge(BASE_CARD, None, planted(BASE_CARD, Policy()), Policy())
+    assert caught.verdict == "REFUSE" and {r.split(" (")[0] for r in caught.reasons} == {"open text", "arc easy"}
+
+
+def test_candidates_at_several_scales_share_one_risk() -> None:
+    def errs(policy: Policy, draw: random.Random) -> bool:
+        """Whether any of five adapters that gained nothing looks like a gain on support."""
+        tried = ([draw.gauss(0, 0.1) for _ in range(40)] for _ in range(5))
+        clusters = [str(n) for n in range(40)]
+        return any(paired_interval(one, clusters, confidence=policy.level).low > 0 for one in tried)
+
+    draw = random.Random(9)
+    plain, corrected = (sum(errs(p, draw) for _ in range(60)) / 60 for p in (Policy(), for_scales(Policy(), 5)))
+
+    assert plain > 0.12 and corrected < plain / 2
+    assert for_scales(Policy(), 5).level == pytest.approx(0.99)
+    with pytest.raises(ValueError, match="at least 1"):
+        for_scales(Policy(), 0)
+
+
+REAL = {
+    "support": (32, 1.714, 1.387, 1.428), "instruct_answers": (48, 1.057, 0.995, 1.175), "arc_easy": (48, 0.511, 0.495, 0.433),
+    "piqa": (48, 0.694, 0.705, 0.694), "languages": (144, 0.692, 0.690, 0.640), "open_text.dialogue": (18, 1.295, 1.313, 1.603),
+    "open_text.news": (21, 1.340, 1.275, 1.436), "open_text.prose": (41, 2.297, 2.169, 2.599), "open_text.technical": (42, 1.262, 1.162, 1.339),
+}  # fmt: skip
+
+
+def real(adapter: str | None, column: int, noise: float) -> Scorecard:
+    """A scorecard with the means and sizes of docs/log.md, 2026-11-23: base, run 2 (dialogue of the run before it), run 3."""
+    draw, made = random.Random(column), list[Score]()
+    for name, (n, *means) in REAL.items():
+        bits = means[0] > 1
+        wobble = [(means[0] * 0.25 * noise if bits else noise) * draw.gauss(0, 1) for _ in range(n)]
+        centred = [means[column] + w - sum(wobble) / n for w in wobble]
+        made.append(
+            score(name, "bits_per_byte", centred, domain="target" if name == "support" else "general")
+            if bits
+            else score(name, "p_correct", centred, chance=0.25)
+        )
+    right = [float(n < (20, 20, 10)[column]) for n in range(48)]
+    return Scorecard(
+        base_digest=BASE, adapter_digest=adapter, suite_digest="s", scores=(*made, score("instructions", "pass", right))
+    )
+
+
+def test_the_small_profile_still_promotes_the_run_that_was_healthy_and_refuses_the_one_that_was_not() -> None:
+    policy = policy_from(load_settings(_env_file=None, margin_points=12))
+    base = real(None, 0, 0.0)
+
+    healthy, broken = (
+        decide(base=base, champion=None, candidate=real(CANDIDATE, column, noise), policy=policy)
+        for column, noise in ((1, 0.2), (2, 0.3))
+    )
+
+    assert healthy.verdict == "PROMOTE", healthy.reasons
+    assert broken.verdict == "REFUSE"
+    assert {"open text (bits per byte)", "open text.dialogue (bits per byte)"} <= {
+        r.split(":")[0] for r in broken.reasons
     }
-    before = judged(_with(moved), base=base)
-    better = raise_by if which == "choice" else -raise_by
-    moved[which] = [v + better * (n == item) for n, v in enumerate(moved[which])]
-    after = judged(_with(moved), base=base)
-
-    assert before.verdict != "PROMOTE" or after.verdict == "PROMOTE"
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=30), st.integers(0, 29), st.floats(0, 1))
 def test_bounds_are_monotone_in_every_difference(differences: list[float], item: int, raise_by: float) -> None:
-    clusters = [str(n // 3) for n in range(len(differences))]
+    clusters = [str(n % 3) for n in range(len(differences))]
     raised = [d + raise_by * (n == item % len(differences)) for n, d in enumerate(differences)]
-    if not any(differences) or not any(raised):
-        return
     before, after = (paired_interval(d, clusters, confidence=0.95) for d in (differences, raised))
 
     assert after.low >= before.low - 1e-12 and after.high >= before.high - 1e-12
@@ -224,12 +380,10 @@ def test_bounds_are_monotone_in_every_difference(differences: list[float], item:
 def test_no_flip_among_right_or_wrong_items_has_the_rule_of_three_not_a_width_of_zero() -> None:
     interval = paired_interval([0.0] * 30, [str(n) for n in range(30)], confidence=0.95, binary=True)
 
-    assert (interval.low, interval.mean, interval.high) == (-0.1, 0.0, 0.1)
+    assert interval.mean == 0 and interval.low == -interval.high == pytest.approx(-3 / 30, abs=0.012)
 
 
 def test_the_bounds_cover_the_truth_about_as_often_as_they_say() -> None:
-    import random
-
     draw, held = random.Random(5), 0
     for _ in range(300):
         held += (

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from eval.budget import budget_lines
 from eval.gate import Policy, decide
 from eval.report import publish, view
 from eval.terminal import show
@@ -79,6 +80,30 @@ def test_the_terminal_shows_the_same_table(ledger: Ledger) -> None:
 
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "REFUSE" in text and "open text" in text and "lost" in text and "worse by 17" in text
+
+
+def test_the_forgetting_budget_is_shown_with_the_path_of_the_champions(ledger: Ledger) -> None:
+    first = decided_run(ledger, support=1.0, text=1.313)
+    decision = ledger.runs.get(first)
+    assert decision and decision.decision_id
+    ledger.promotions.promote(decision.decision_id, actor="gate", reason="")
+    champion = ledger.promotions.decision(decision.decision_id)
+    assert champion
+
+    second = decide(
+        base=card(None),
+        champion=card(CANDIDATE, support=1.0, text=1.313),
+        candidate=card("e" * 64, support=0.95, text=1.3195),
+        policy=Policy(),
+    )
+
+    assert view(ledger, first)["budget"] == [
+        "Forgetting budget against the original base: this candidate would have spent 50 % of 2.0 % on open text."
+    ]
+    assert budget_lines(ledger, second) == [
+        "Forgetting budget against the original base: this candidate would have spent 75 % of 2.0 % on open text.",
+        "Most spent so far: v1 50 %.",
+    ]
 
 
 def test_a_run_without_a_decision_has_no_report(ledger: Ledger) -> None:

@@ -10,7 +10,9 @@ import pytest
 from bot.engine.model import LoadedModel
 from eval import suite
 from eval.benchmark import Benchmark, Measured, draw
+from eval.gate import Policy
 from eval.suite import Plan, against_chance, fault, plan_from, score
+from eval.watch import Watch
 from storage.errors import EvenkeelError
 from storage.ledger import Ledger
 from storage.records import ItemScore, Lesson, Score, Scorecard
@@ -253,3 +255,27 @@ def test_a_larger_slice_of_a_seed_holds_the_smaller_one() -> None:
     assert set(draw(100, 10, seed=3, name="x")) < set(draw(100, 30, seed=3, name="x"))
     assert draw(5, 30, seed=3, name="x") == [0, 1, 2, 3, 4]
     assert draw(100, 10, seed=3, name="x") != draw(100, 10, seed=4, name="x")
+
+
+def test_the_rest_of_the_suite_is_spared_once_a_refusal_is_certain(
+    tiny_model: LoadedModel, ledger: Ledger, adapters: tuple[str, str], run_id: int
+) -> None:
+    asked = list[str]()
+
+    def passes(name: str, lost: int) -> Benchmark:
+        def measure(answerer: Any, tell: Any) -> list[Measured]:
+            asked.append(name)
+            right = [float(i >= lost) for i in range(40)] if answerer.adapter else [1.0] * 40
+            return [Measured(benchmark=name, metric="pass", items=items(*right))]
+
+        return Benchmark(name=name, domain="general", expects=((name, "pass"),), digest="d", cost=1, measure=measure)
+
+    plan = plan_of(passes("kept", 0), passes("lost", 20), passes("spared", 0))
+    base = run(plan, tiny_model, ledger)
+    asked.clear()
+
+    watch = Watch(base=base, champion=None, policy=Policy())
+    card = run(plan, tiny_model, ledger, adapters[0], watch=watch, run_id=run_id)
+
+    assert asked == ["kept", "lost"] and [s.benchmark for s in card.scores] == ["kept", "lost"]
+    assert "stopped early, the verdict is certain: lost (pass): 100.0 % → 50.0 %" in said(ledger, run_id)

@@ -1,9 +1,11 @@
 """The ledger keeps what it accepted, once, and says so when a row was changed behind its back."""
 
+import json
 import sqlite3
 import stat
 import subprocess
 import sys
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from storage.clock import utc_now
 from storage.errors import Busy, EvenkeelError, GateSaidNo, LedgerError, LostLease, UsageError
 from storage.ledger import Ledger
+from storage.promotions import decision_digest
 from storage.records import Adapter, Answer, Comparison, Decision, Question, RatingEvent
 
 
@@ -293,6 +296,27 @@ class TestPromotions:
             )
 
         assert ledger.verify() == ("decision 1: the chain is broken here",)
+
+    def test_a_ledger_of_before_the_chains_is_chained_as_it_stands(self, tmp_path: Path) -> None:
+        old = Ledger(tmp_path / "old.db")
+        made = old.promotions.decide(decision(adapter(old, "1" * 64)), run_id=None, actor="gate")
+        old.promotions.promote(made, actor="gate", reason="")
+        with old.connections.write() as db:
+            stored = old.promotions.decision(made)
+            body = json.loads(json.dumps(asdict(stored)))
+            db.execute("UPDATE decisions SET form=1, digest=?", (decision_digest(body, "", None),))
+            db.execute("ALTER TABLE decisions DROP COLUMN form")
+            db.execute("ALTER TABLE promotions DROP COLUMN digest")
+            db.execute("ALTER TABLE scorecards DROP COLUMN template_digest")
+            db.execute("DELETE FROM _sqlite_migrations WHERE name='m004_chained_promotions'")
+        old.close()
+
+        migrated = Ledger(tmp_path / "old.db")
+
+        assert migrated.verify() == () and migrated.promotions.champion()
+        with migrated.connections.write() as db:
+            db.execute("UPDATE promotions SET actor='somebody'")
+        assert migrated.verify() == ("promotion 1: the chain is broken here",)
 
 
 class TestTheFile:
