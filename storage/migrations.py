@@ -18,6 +18,11 @@ def m002_people(db: Database) -> None:
     _apply(db, _M002)
 
 
+@migrations()
+def m003_signatures_of_scores(db: Database) -> None:
+    db.conn.execute("ALTER TABLE scores ADD COLUMN signature TEXT NOT NULL DEFAULT ''")
+
+
 def _apply(db: Database, script: str) -> None:
     for statement in script.split(";\n"):  # not executescript: that would commit half a step
         if statement.strip():
