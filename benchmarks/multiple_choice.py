@@ -3,8 +3,8 @@
     python benchmarks/multiple_choice.py [--quick] [--json]
 
 Ours reads a question once for all of its choices and makes logits for the choices alone (eval/prefix.py); theirs is
-lm-eval's HFLM in batches of BATCH rows (of 1, 8, 16 and 32 its fastest here). Both in float32, so that the two can be
-held against each other: every log-likelihood within NOISE, every item the same answer. Rounds alternate and nothing is
+lm-eval's HFLM with the fastest of three batch sizes, tried before on a few requests. Both in float32, so that the two
+can be held against each other: every log-likelihood within NOISE, every item the same answer. Rounds alternate and nothing is
 cached between them. Base and benchmarks are fetched into CACHE_DIR when they are not there.
 """
 
@@ -33,7 +33,8 @@ from eval.suite_fetch import fetch_suite
 from storage.settings import load_settings
 
 TASKS = ("arc_easy", "piqa", "sciq", "hellaswag")  # those of the default settings
-BATCH = 16
+BATCHES = (1, 4, 16)  # the first is lm-eval's own default
+TRIED = 8  # requests of each task that a batch size is tried on
 BAR = 3.0
 NOISE = 0.01  # nats of a whole continuation: float32 sums in another order
 SEED = 17
@@ -56,10 +57,10 @@ def measure(*, items: int, rounds: int) -> list[Row]:
     folder = prepare_base(settings, lambda text: print(text, file=sys.stderr))
     fetch_suite(settings, lambda text: print(text, file=sys.stderr))
     requests = {name: asked_of(local_tasks(settings)[name], items) for name in TASKS}
-    ours, theirs = sides(folder)
+    tried = [request for found in requests.values() for request in found[:TRIED]]
+    ours, (batch, theirs) = our_side(folder), fastest(their_sides(folder), tried)
+    ours(tried)  # the first pass of a process asks for its memory
     told, seconds = dict[tuple[str, str], list[float]](), dict[tuple[str, str], list[float]]()
-    for side in (ours, theirs):
-        side(requests[TASKS[0]][:8])  # the first pass of a process asks for its memory
     for number in range(rounds):
         pair = [("ours", ours), ("theirs", theirs)]
         for who, side in pair if number % 2 == 0 else reversed(pair):
@@ -73,6 +74,7 @@ def measure(*, items: int, rounds: int) -> list[Row]:
         speed("mc_speed_over_lm_eval", seconds, TASKS, bar=BAR),
         *(speed(f"mc_speed_{name}", seconds, (name,), bar=None) for name in TASKS),
         plain("mc_largest_gap", max(gaps), "nats", bar=NOISE, n=len(gaps), spread=(median(gaps), max(gaps))),
+        plain("mc_their_batch", batch, "rows", bar=None, n=len(BATCHES), spread=(min(BATCHES), max(BATCHES))),
         plain("mc_choices_moved", moved, "items", bar=0, n=items * len(TASKS), spread=(moved, moved)),
     ]
 
@@ -86,17 +88,32 @@ def asked_of(task: LocalTask, items: int) -> list[Instance]:
     return list(made.instances)
 
 
-def sides(folder: Path) -> tuple[Side, Side]:
-    """Each with a copy of the weights of its own, in float32."""
-    model = LoadedModel.load(folder, dtype=torch.float32)
-    plain_model, renderer = loaded(folder, dtype=torch.float32)
+def our_side(folder: Path) -> Side:
+    ours = AnswererLM(Answerer(model=LoadedModel.load(folder, dtype=torch.float32), adapter=None), lambda *_: None)
+    return lambda requests: [value for value, _ in ours.loglikelihood(requests)]
+
+
+def their_sides(folder: Path) -> dict[int, Side]:
+    """One for each batch size, over a copy of the weights that is theirs alone."""
+    model, renderer = loaded(folder, dtype=torch.float32)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    ours = AnswererLM(Answerer(model=model, adapter=None), lambda *_: None)
-    theirs = HFLM(pretrained=plain_model, tokenizer=renderer.tokenizer, batch_size=BATCH)
-    return (
-        lambda requests: [value for value, _ in ours.loglikelihood(requests)],
-        lambda requests: [value for value, _ in theirs.loglikelihood(requests, disable_tqdm=True)],
-    )
+
+    def side(batch: int) -> Side:
+        theirs = HFLM(pretrained=model, tokenizer=renderer.tokenizer, batch_size=batch)
+        return lambda requests: [value for value, _ in theirs.loglikelihood(requests, disable_tqdm=True)]
+
+    return {batch: side(batch) for batch in BATCHES}
+
+
+def fastest(sides: dict[int, Side], requests: list[Instance]) -> tuple[int, Side]:
+    took: dict[int, float] = {}
+    sides[BATCHES[0]](requests[:TRIED])
+    for batch, side in sides.items():
+        began = time.perf_counter()
+        side(requests)
+        took[batch] = time.perf_counter() - began
+    best = min(took, key=lambda batch: took[batch])
+    return best, sides[best]
 
 
 def choices_that_moved(requests: Sequence[Instance], ours: Sequence[float], theirs: Sequence[float]) -> int:
