@@ -25,16 +25,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from storage.digests import short
-from storage.errors import EvenkeelError, GateSaidNo, TooLittleData, UsageError
+from storage.errors import ConfigurationError, EvenkeelError, GateSaidNo, TooLittleData, UsageError
 from storage.ledger import Ledger
 from storage.processes import Actor, running
 from storage.recipe import parse_overrides, recipe_from, warnings_for
 from storage.records import Answer, Promotion, Run
+from storage.servers import base_server, needs_engine, tuned_server
 from storage.settings import Settings, load_settings
 
 # Engine, training and scoring share the cores. OpenMP's threads spin while they wait, which made answers four times slower
 # beside a run (docs/log.md, 2026-11-23); read by the library when torch loads it, inherited by every child.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+SPIN = "10000"  # looks of the engine's waiting threads, a tenth of a millisecond: to sleep between two layers costs as much as the layers
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -132,7 +134,10 @@ def ask(
 
 @contextmanager
 def an_engine(settings: Settings) -> Iterator[str]:
-    """The running engine, or one that lives as long as the block."""
+    """The running engine, or one that lives as long as the block; where the models are elsewhere, their server."""
+    if not needs_engine(settings):
+        yield f"the model server at {tuned_server(settings).url}"
+        return
     health = settings.engine_url.removesuffix("/v1") + "/healthz"
     try:
         with urllib.request.urlopen(health, timeout=2):
@@ -351,13 +356,13 @@ def report(run_id: int, json_: Json = False) -> None:
 @app.command(rich_help_panel=MODEL)
 def promote(run_id: int, json_: Json = False) -> None:
     """Let the candidate of a run go live, if its decision was PROMOTE and still holds."""
-    with opened() as (_, ledger):
+    with opened() as (settings, ledger):
         run = ledger.runs.get(run_id)
         if run is None or run.decision_id is None:
             raise UsageError(f"run {run_id} has no decision. Next: evenkeel runs.")
         promotion = ledger.promotions.promote(run.decision_id, actor="cli", reason="promoted on the command line")
         confirmed = await_engine(ledger, promotion)
-    _print_promotion(confirmed, json_)
+    _print_promotion(confirmed, settings, json_)
 
 
 @app.command(rich_help_panel=MODEL)
@@ -367,13 +372,13 @@ def rollback(
     json_: Json = False,
 ) -> None:
     """Let an earlier champion serve again, at once and without a restart."""
-    with opened() as (_, ledger):
+    with opened() as (settings, ledger):
         confirmed = await_engine(ledger, ledger.promotions.rollback(actor="cli", reason=reason, to_version=to))
-    _print_promotion(confirmed, json_)
+    _print_promotion(confirmed, settings, json_)
 
 
 def await_engine(ledger: Ledger, promotion: Promotion, *, seconds: float = 10) -> Promotion:
-    """The promotion with the engine's word on it, or as it is when no engine runs."""
+    """The promotion with the word on it of who follows (our engine, else the bot), or as it is when nobody does."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         found = next(p for p in ledger.promotions.history() if p.promotion_id == promotion.promotion_id)
@@ -383,15 +388,16 @@ def await_engine(ledger: Ledger, promotion: Promotion, *, seconds: float = 10) -
     return promotion
 
 
-def _print_promotion(promotion: Promotion, json_: bool) -> None:
+def _print_promotion(promotion: Promotion, settings: Settings, json_: bool) -> None:
+    who, start = ("engine", "evenkeel engine") if tuned_server(settings).ours else ("bot", "evenkeel bot")
     if json_:
         print_json(asdict(promotion))
     elif promotion.confirmed == "ok":
-        say(f"v{promotion.version} serves now; the engine's canary answered with it.")
+        say(f"v{promotion.version} serves now; the {who}'s canary answered with it.")
     elif not promotion.confirmed:
-        say(f"v{promotion.version} is the champion; no engine is running to confirm it. Next: evenkeel engine.")
+        say(f"v{promotion.version} is the champion; no {who} has confirmed it yet. Next: {start}, if none runs.")
     if promotion.confirmed not in ("", "ok"):
-        raise EvenkeelError(f"the engine refused v{promotion.version}: {promotion.confirmed}. Next: evenkeel rollback.")
+        raise EvenkeelError(f"the {who} refused v{promotion.version}: {promotion.confirmed}. Next: evenkeel rollback.")
 
 
 # Processes
@@ -410,11 +416,18 @@ def bot() -> None:
 @app.command(rich_help_panel=PROCESSES)
 def engine() -> None:
     """The model server: base and adapters, OpenAI protocol."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
     from bot.engine.base import prepare_base
     from bot.engine.server import serve
 
     settings = load_settings()
     configure_logs(settings.log_level)
+    if not needs_engine(settings):
+        tuned, base = tuned_server(settings), base_server(settings)
+        raise ConfigurationError(
+            f"nobody asks an engine here: tuned is {tuned.name} at {tuned.url}, base is {base.name} at {base.url}. "
+            "Next: start only bot and worker."
+        )
     prepare_base(settings, say)
     serve(settings)
 

@@ -9,7 +9,8 @@ ttft_shadow_ratio: a question that comes while the shadow of another speaks, ove
 itl_*_ratio: the user's time per token with a shadow beside (paired) or waiting (deferred), over alone. pair_over_one_ratio:
 until both answers are there, over one. ours_over_peft_*: wall time over transformers + PEFT `generate` in the same type;
 the pair is a mixed batch (`adapter_names`). step_over_linears: one pass of tuned and base over the bare sum of the linear
-layers of that pass, in the faster of the two ways that this program knows. memory_ratio: resident memory of a process that
+layers of that pass, in the faster of the two ways that this program knows. swap_stall_steps: by how many steps the longest pause in an answer during which the champion changes is longer than its
+usual step. memory_ratio: resident memory of a process that
 serves base and tuned over one that serves base. swap_*: answers that failed, or that are not one adapter's own, over 100
 promotions under load (float32, so that an answer does not depend on its neighbours). questions_per_s and p95_s: sixteen
 people at once, in the engine and one after the other through PEFT (no bar).
@@ -17,6 +18,7 @@ people at once, in the engine and one after the other through PEFT (no bar).
 
 import argparse
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -28,13 +30,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import evenkeel
+
+os.environ.setdefault("GOMP_SPINCOUNT", evenkeel.SPIN)  # as the engine's process does; read when torch is loaded
+
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import linear
 
-import evenkeel  # noqa: F401  (sets how threads wait)
 from bot.engine.base import prepare_base
-from bot.engine.decoder import Decoder, Segment
+from bot.engine.decoder import Decoder
+from bot.engine.layers import Segment
 from bot.engine.model import loaded
 from bot.engine.pairing import Pairing, measured
 from bot.engine.rows import Ask, End
@@ -71,6 +77,7 @@ def measure(base: Path, adapters: Sequence[Path], *, quick: bool) -> list[Row]:
     return [
         *answers(base, adapters[0], rounds=rounds, tokens=tokens),
         memory(base, adapters[0]),
+        stall(base, adapters, rounds=rounds, tokens=tokens),
         *swaps(base, adapters, count=10 if quick else 100),
     ]
 
@@ -114,7 +121,7 @@ class Answer:
     def __init__(self) -> None:
         self.begun, self.done, self.begin = time.perf_counter(), threading.Event(), threading.Event()
         self.text, self.end = "", None
-        self.seconds = 0.0
+        self.seconds, self.heard = 0.0, list[float]()
 
     def hear(self, event: str | End) -> None:
         self.begin.set()
@@ -123,6 +130,7 @@ class Answer:
             self.done.set()
         else:
             self.text += event
+            self.heard.append(time.perf_counter())
 
     def wait(self) -> "Answer":
         if not self.done.wait(300):
@@ -293,6 +301,26 @@ def resident(base: Path, folders: Sequence[Path]) -> int:
 
 
 # Swaps
+
+
+def stall(base: Path, folders: Sequence[Path], *, rounds: int, tokens: int) -> Row:
+    """What somebody who is being answered feels of a promotion, in steps of that answer."""
+    side = Side(base, folders)
+    side.scheduler.crown(folders[0])
+    found = []
+    for number in range(rounds):
+        answer = side.ask("user", side.digests[0], QUESTIONS[number % len(QUESTIONS)], tokens)
+        while len(answer.heard) < tokens // 2:
+            time.sleep(0.002)
+        side.scheduler.crown(folders[(number + 1) % 2])
+        answer.wait()
+        pauses = [after - before for before, after in zip(answer.heard, answer.heard[1:], strict=False)]
+        found.append(max(pauses) / statistics.median(pauses) - 1)
+    side.scheduler.close()
+    low, _, high = statistics.quantiles(found, n=4)
+    value = statistics.median(found)
+    return {**plain_row("swap_stall_steps", value, "steps", "longest pause over the usual one, less 1"),
+            "bar": 1.0, "holds": value < 1.0, "n": rounds, "spread": [round(low, 3), round(high, 3)]}  # fmt: skip
 
 
 def swaps(base: Path, folders: Sequence[Path], *, count: int, tokens: int = 6) -> list[Row]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from bot.arrivals import FEEDBACK_ACTION, PERSON_ACTION, STOP_ACTION
 from bot.phrases import phrase
-from bot.safe_text import escape, safe, split
+from bot.safe_text import safe, split
 from storage.digests import short
 from storage.records import Answer
 
@@ -126,7 +126,7 @@ def apology(answer: Answer, language: str | None = None, domains: Sequence[str] 
         return note(answer.reason)
     if answer.status == "timeout":
         return _with_person(phrase("too_slow", language), language)
-    return _with_person(phrase("failed", language, reason=escape(answer.reason)), language)
+    return _with_person(phrase("failed", language, reason=safe(answer.reason)), language)
 
 
 def _with_person(text: str, language: str | None) -> Part:

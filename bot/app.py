@@ -24,7 +24,7 @@ from bot.digest import Digest
 from bot.home import home
 from bot.intake import Intake
 from bot.model_view import ModelView
-from bot.models import Models
+from bot.models import Models, models_of
 from bot.once import Once
 from bot.people import BACK_ACTION, RESOLVE_ACTION, TAKE_ACTION, People
 from bot.privacy import Privacy
@@ -71,21 +71,24 @@ class Bot:
     def close(self) -> None:
         """Finish what is being worked on, as far as 20 seconds allow; the rest keeps its lease and is taken up later."""
         self.workers.stop()
+        self.shadow.close()
         self.models.close()
 
 
 def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -> Bot:
     """The parts, wired. Nothing runs yet."""
     roles = Roles(client, me, admins=settings.admins, agents=settings.agents)
-    models = Models(settings.engine_url, settings.engine_key.get_secret_value(), max_new_tokens=settings.max_new_tokens)
+    models = models_of(settings, ledger)
     delivery = Delivery(client=client, ledger=ledger, me=me)
     workers = Workers()
-    asking = Asking(settings=settings, ledger=ledger, me=me, models=models, delivery=delivery, wake=workers.wake)
+    shadow = Shadow(ledger=ledger, models=models, deadline_s=settings.answer_deadline_s)
+    asking = Asking(
+        settings=settings, ledger=ledger, me=me, models=models, delivery=delivery, shadow=shadow, wake=workers.wake
+    )
     reasons = Reasons(ledger=ledger, client=client, roles=roles)
     reactions = Reactions(settings=settings, ledger=ledger, roles=roles, reasons=reasons)
     draw = partial(show_home, client, roles, ledger, settings)
     corrections = Corrections(settings=settings, ledger=ledger, client=client, roles=roles, show_home=draw)
-    shadow = Shadow(ledger=ledger, models=models, deadline_s=settings.answer_deadline_s)
     once = Once(ledger=ledger, client=client)
     watch = RunWatch(settings=settings, ledger=ledger, client=client, once=once)
     trial = Trial(settings=settings, ledger=ledger, client=client, models=models)
@@ -103,6 +106,8 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
     workers.add("trial", trial.step, pause_s=0.5)
     digest = Digest(settings=settings, ledger=ledger, once=once)
     workers.add("digest", digest.step, pause_s=30.0)
+    if models.follows:
+        workers.add("adapters", models.follow, pause_s=1.0)
     workers.add("leases", asking.extend_leases, pause_s=asking.lease_s / 4)
     bolt = build_app(settings, ledger, client, roles=roles, intake=intake)
     add_people(bolt, people, client)

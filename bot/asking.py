@@ -1,7 +1,7 @@
 """From an accepted question to one final answer.
 
 Promise: each step leaves its mark in the ledger before the next begins, so a crash anywhere is continued, not
-repeated: exchange → placeholder → tuned answer (committed) → shown in place → done. The shadow comes later, elsewhere.
+repeated: exchange → placeholder → tuned answer (committed) → shown in place → done. The shadow speaks beside it, elsewhere.
 """
 
 import threading
@@ -17,6 +17,7 @@ from bot.doubt import unsure
 from bot.models import UNREACHABLE, Models
 from bot.preview import Preview
 from bot.question import LONGEST_QUESTION, fault_of, language_of, plain
+from bot.shadow import Shadow
 from bot.slack import Me
 from bot.speaking import spoken
 from storage.errors import LostLease
@@ -41,6 +42,7 @@ class Asking:
     me: Me
     models: Models
     delivery: Delivery
+    shadow: Shadow
     wake: Callable[[str], None]  # something ended: the shadow and the next question of the thread need not wait
     retry_s: float = 2.0
     lease_s: float = LEASE_S
@@ -149,7 +151,9 @@ class Asking:
             still_ours=lambda: self.ledger.inbox.extend(item, self.lease_s),
         )
         answer = spoken(
-            lambda hear: self.models.ask("tuned", question.messages, deadline_s=deadline_s, on_text=hear),
+            lambda hear: self.models.ask(
+                "tuned", question.messages, deadline_s=deadline_s, on_text=self.shadow.beside(exchange, hear)
+            ),
             begin=preview.begin,
             show=preview.show,
             stopped_by=lambda: self.ledger.inbox.stopped_by(item.inbox_id),

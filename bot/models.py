@@ -1,11 +1,10 @@
 """The door to the models: one question in, one Answer out, with the proof of who spoke.
 
-Promise: `ask` returns; it never raises and never waits longer than its deadline plus one silent read. What is not
-proven (no digests, another model's name, a cut stream) is a failed answer with a reason.
+Promise: `ask` returns by its deadline and never raises. What is not proven (no digests, an adapter without its canary,
+another model's name, a cut stream) is a failed answer with a reason.
 Knows the OpenAI protocol and the engine's extension; knows no Slack.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,33 +12,55 @@ from typing import Any, cast
 
 import openai
 
+from bot.canary import Away
+from bot.completion import UNREACHABLE, Reply, Voice, answer_from, failure
+from bot.control_tokens import apart
+from bot.lines import Lines, within
+from bot.voices import Voices
 from storage.digests import short
+from storage.errors import EvenkeelError
+from storage.ledger import Ledger
 from storage.records import Answer, Message, Role
+from storage.servers import Server
+from storage.settings import Settings
 
-UNREACHABLE = "the model server cannot be reached"  # opens the reason of a failure that another try may cure
-LONGEST_SILENCE_S = 60.0
-LONGEST_ANSWER = 1_000_000
+__all__ = ["UNREACHABLE", "Models", "models_of"]
+SHADOW_PRIORITY = 10  # vLLM serves lower numbers first, and a customer has 0
 
 
-@dataclass(slots=True)
-class _Reply:
-    """A stream as it came in."""
+def models_of(settings: Settings, ledger: Ledger) -> "Models":
+    """The models where the settings say that they are."""
+    return Models(
+        settings.engine_url,
+        settings.engine_key.get_secret_value(),
+        max_new_tokens=settings.max_new_tokens,
+        voices=Voices(settings, ledger),
+    )
 
-    text: str = ""
-    model: str = ""
-    finish: str = ""
-    proof: dict[str, Any] | None = None
-    tokens_in: int = 0
-    tokens_out: int = 0
-    ttft_s: float | None = None
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """One question. `silent`: nobody waits for its answer, so it yields to those that somebody does."""
+
+    role: Role
+    messages: Sequence[Message]
+    deadline_s: float
+    silent: bool
+    on_text: Callable[[str], None] | None = None
+
+    def failed(self, reason: str) -> Answer:
+        return Answer(role=self.role, status="failed", reason=reason)
 
 
 class Models:
-    """Asks `tuned` and `base` of one OpenAI-compatible server."""
+    """Asks `tuned` and `base` of our engine at `url`, or of whom `voices` names."""
 
-    def __init__(self, url: str, key: str, *, max_new_tokens: int) -> None:
-        self._client = openai.OpenAI(base_url=url, api_key=key or "none", max_retries=0)
+    def __init__(self, url: str, key: str, *, max_new_tokens: int, voices: Voices | None = None) -> None:
+        self._voices = voices
+        self._engine = Server(url=url.rstrip("/"), key=key, name="")
         self._max_new_tokens = max_new_tokens
+        self._lines = voices.lines if voices is not None else Lines()
+        self._no_priority: set[str] = set()  # servers that refuse the field
 
     def ask(
         self,
@@ -52,155 +73,104 @@ class Models:
         """The answer of one model. `on_text` gets everything said so far, each time that more is said; what it raises
         ends the answer.
         """
-        return self._ask(role, role, messages, deadline_s, on_text)
+        wanted = _Wanted(role=role, messages=messages, deadline_s=deadline_s, silent=role == "base", on_text=on_text)
+        return self._ask(wanted, lambda: self._voice(role))
 
     def ask_adapter(self, digest: str, messages: Sequence[Message], *, deadline_s: float) -> Answer:
         """The answer of an adapter that need not be the champion. Only that very adapter is believed."""
-        answer = self._ask(f"adapter-{short(digest)}", "tuned", messages, deadline_s, None)
+        wanted = _Wanted(role="tuned", messages=messages, deadline_s=deadline_s, silent=True)
+        answer = self._ask(wanted, lambda: self._adapter(digest))
         if answer.status == "ok" and answer.adapter_digest != digest:
             return Answer(role="tuned", status="failed", reason=f"another adapter than {short(digest)} spoke")
         return answer
 
-    def _ask(
-        self,
-        model: str,
-        role: Role,
-        messages: Sequence[Message],
-        deadline_s: float,
-        on_text: Callable[[str], None] | None,
-    ) -> Answer:
+    def close(self) -> None:
+        self._lines.close()
+
+    @property
+    def puts_people_first(self) -> bool:
+        """Whether a shadow may be asked beside people: our engine lets it wait, and so does a server that takes `priority`
+        or has no people to answer.
+        """
+        return self._voices is None or self._voices.apart or self._voices.base_url not in self._no_priority
+
+    # Who is asked
+
+    @property
+    def follows(self) -> bool:
+        """Whether somebody must call `follow`: the server of tuned does not follow promotions itself."""
+        return self._voices is not None and self._voices.follows
+
+    def follow(self) -> bool:
+        """A worker's step: whoever the ledger's last promotion names speaks, as soon as that is proven."""
+        return self._voices is not None and self._voices.step()
+
+    def _voice(self, role: Role) -> Voice:
+        return self._voices.of(role) if self._voices is not None else Voice(server=self._engine, model=role)
+
+    def _adapter(self, digest: str) -> Voice:
+        if self._voices is not None:
+            return self._voices.adapter(digest)
+        return Voice(server=self._engine, model=f"adapter-{short(digest)}")
+
+    # How
+
+    def _ask(self, wanted: _Wanted, who: Callable[[], Voice]) -> Answer:
+        with within(wanted.deadline_s) as timeout:
+            try:
+                return self._answer(wanted, who(), timeout)
+            except Away as error:
+                return wanted.failed(f"{UNREACHABLE}: {error}")
+            except EvenkeelError as error:
+                return wanted.failed(str(error))
+
+    def _answer(self, wanted: _Wanted, voice: Voice, timeout: openai.Timeout) -> Answer:
         started = time.monotonic()
         try:
-            reply = self._stream(model, messages, started, deadline_s, on_text)
-        except _TooLate:
-            return _timeout(role, deadline_s)
+            reply = self._heard(wanted, voice, timeout)
+            return answer_from(reply, wanted.role, voice, latency_s=time.monotonic() - started)
         except Exception as error:  # the named place: whatever a server does becomes a failed answer
-            return _failure(role, error, deadline_s)
-        return answer_from(reply, role, model, latency_s=time.monotonic() - started)
+            if isinstance(error, openai.NotFoundError) and self._voices is not None and voice.proof == "canary":
+                self._voices.lost(voice)
+                return wanted.failed(f"{UNREACHABLE}: it has forgotten {voice.model}")
+            took_s = time.monotonic() - started
+            return failure(wanted.role, error, voice, deadline_s=wanted.deadline_s, took_s=took_s)
 
-    def _stream(
-        self,
-        model: str,
-        messages: Sequence[Message],
-        started: float,
-        deadline_s: float,
-        on_text: Callable[[str], None] | None,
-    ) -> _Reply:
-        reply = _Reply()
-        stream = self._client.chat.completions.create(
-            model=model,
-            messages=cast(Any, list(messages)),
-            max_tokens=self._max_new_tokens,
-            temperature=0,
-            stream=True,
-            stream_options={"include_usage": True},
-            extra_body={"evenkeel": {"role": "user" if model == "tuned" else "shadow"}},
-            timeout=openai.Timeout(min(deadline_s, LONGEST_SILENCE_S), connect=min(deadline_s, 5.0)),
-        )
-        with stream:
+    def _heard(self, wanted: _Wanted, voice: Voice, timeout: openai.Timeout) -> Reply:
+        """The whole stream. Raises what httpx2, openai, a chunk of another shape and `on_text` raise."""
+        reply, started = Reply(), time.monotonic()
+        with self._stream(wanted, voice, timeout) as stream:
             for chunk in stream:
-                if time.monotonic() - started > deadline_s:
-                    raise _TooLate
-                if _take(reply, chunk) and reply.ttft_s is None:
+                if reply.take(chunk) and reply.ttft_s is None:
                     reply.ttft_s = time.monotonic() - started
-                if on_text is not None and reply.text:
-                    on_text(reply.text)
+                if wanted.on_text is not None and reply.text:
+                    wanted.on_text(reply.text)
         return reply
 
-    def close(self) -> None:
-        self._client.close()
+    def _stream(self, wanted: _Wanted, voice: Voice, timeout: openai.Timeout) -> Any:
+        """The reply as it begins. A server that refuses `priority` is asked again without, and never again with it."""
+        ours, url = voice.proof == "digests", voice.server.url
+        client = self._lines.to(voice.server)
+        ranked = wanted.silent and not ours and url not in self._no_priority
 
+        def create(extra: dict[str, Any]) -> Any:
+            return client.chat.completions.create(
+                model=voice.model,
+                messages=cast(Any, list(wanted.messages) if ours else apart(wanted.messages)),
+                max_tokens=self._max_new_tokens,
+                temperature=0,
+                stream=True,
+                stream_options={"include_usage": True},
+                extra_body=extra,
+                timeout=timeout,
+            )
 
-class _TooLate(Exception):
-    pass
-
-
-def _take(reply: _Reply, chunk: Any) -> bool:
-    """Add one chunk; True if it brought text."""
-    reply.model = chunk.model or reply.model
-    proof = (chunk.model_extra or {}).get("evenkeel")
-    reply.proof = proof if isinstance(proof, dict) else reply.proof
-    if chunk.usage:
-        reply.tokens_in, reply.tokens_out = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
-    if not chunk.choices:
-        return False
-    choice = chunk.choices[0]
-    reply.finish = choice.finish_reason or reply.finish
-    said = choice.delta.content or ""
-    if len(reply.text) + len(said) > LONGEST_ANSWER:
-        raise ValueError(f"the answer is longer than {LONGEST_ANSWER} characters")
-    reply.text += said
-    return bool(said)
-
-
-def answer_from(reply: _Reply, role: Role, model: str, *, latency_s: float) -> Answer:
-    """The reply as a record: ok only when it is whole, has text and proves who spoke."""
-    fault = _fault(reply, role, model)
-    text = reply.text.encode("utf-8", "replace").decode().replace("\x00", "")
-    if fault:
-        return Answer(role=role, status="failed", reason=fault, latency_s=latency_s)
-    proof = reply.proof or {}
-    params = proof.get("params")
-    return Answer(
-        role=role,
-        status="ok",
-        text=text.strip(),
-        base_digest=str(proof["base_digest"]),
-        adapter_digest=proof.get("adapter_digest"),
-        template_digest=str(proof.get("template_digest") or ""),
-        prompt_digest=str(proof.get("prompt_digest") or ""),
-        params={
-            **(params if isinstance(params, dict) else {}),
-            "finish_reason": reply.finish,
-            "confidence": _number(proof.get("confidence")),
-        },
-        tokens_in=reply.tokens_in,
-        tokens_out=reply.tokens_out,
-        ttft_s=reply.ttft_s,
-        latency_s=latency_s,
-    )
-
-
-def _number(value: Any) -> float | None:
-    """A finite number, or None."""
-    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if known else None
-
-
-def _fault(reply: _Reply, role: Role, model: str) -> str:
-    proof = reply.proof or {}
-    if not reply.model and not reply.text:
-        return "the model server sent no answer in the OpenAI protocol"
-    if reply.model != model:
-        return f"{model} was asked, but {reply.model[:60]!r} replied"
-    if reply.finish not in ("stop", "length"):
-        return f"the answer was cut off (finish reason {reply.finish or 'missing'})"
-    if not reply.text.strip():
-        return "the answer was empty"
-    adapter = proof.get("adapter_digest")
-    if not isinstance(proof.get("base_digest"), str) or not proof["base_digest"] or not isinstance(adapter, str | None):
-        return "the model server did not say which weights spoke"
-    if role == "base" and adapter is not None:
-        return f"base was asked, but adapter {adapter[:12]} spoke"
-    return ""
-
-
-def _failure(role: Role, error: Exception, deadline_s: float) -> Answer:
-    name = type(error).__name__
-    if isinstance(error, openai.APITimeoutError) or "Timeout" in name:
-        return _timeout(role, deadline_s)
-    if isinstance(error, openai.APIStatusError):
-        curable = error.status_code == 429 or error.status_code >= 500
-        what = (
-            f"{UNREACHABLE}: it said {error.status_code}"
-            if curable
-            else f"the model server refused: {error.status_code}"
-        )
-        return Answer(role=role, status="failed", reason=what)
-    if isinstance(error, openai.APIConnectionError):
-        return Answer(role=role, status="failed", reason=f"{UNREACHABLE} ({name})")
-    return Answer(role=role, status="failed", reason=f"the model server's reply could not be read ({name})")
-
-
-def _timeout(role: Role, deadline_s: float) -> Answer:
-    return Answer(role=role, status="timeout", reason=f"no whole answer within {deadline_s:.0f} s")
+        if ours:
+            return create({"evenkeel": {"role": "shadow" if wanted.silent else "user"}})
+        try:
+            return create({"priority": SHADOW_PRIORITY} if ranked else {})
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            if not ranked or "priority" not in str(error).lower():
+                raise
+            self._no_priority.add(url)
+            return create({})

@@ -1,10 +1,13 @@
 """The shadow: the base model is silently asked what the tuned model was asked.
 
-Promise: it never touches Slack, comes after the person has the answer, and its failure is a row with a reason.
+Promise: it never touches Slack, is not asked before the person's answer has begun, and its failure is a row with a reason.
+Both answers then share the passes of a server that puts people first; whoever was not asked so, is asked afterwards.
 """
 
 import sqlite3
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -18,26 +21,79 @@ LATEST_S = 3600.0  # a question older than this is not asked any more
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shadow:
+    """`most`: so many may speak beside the answers of people; the rest waits its turn."""
+
     ledger: Ledger
     models: Models
     deadline_s: float
     latest_s: float = LATEST_S
+    most: int = 4
+    _speaking: set[int] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _closing: threading.Event = field(default_factory=threading.Event)
+
+    def beside(self, exchange: Exchange, hear: Callable[[str], None]) -> Callable[[str], None]:
+        """`hear`, which also asks the base in a thread of its own as soon as the first words come."""
+        begun = False
+
+        def heard(text: str) -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                self._begin(exchange)
+            hear(text)
+
+        return heard
 
     def step(self) -> bool:
         """Settle one closed exchange that lacks a base answer; False when there is none, or no server to ask."""
         for late in self.ledger.exchanges.shadow_overdue(max_age_s=self.latest_s):
             self._record(late, skipped(f"not asked within {self.latest_s / 60:.0f} minutes"))
-        exchange = next(iter(self.ledger.exchanges.awaiting_shadow(max_age_s=self.latest_s)), None)
-        if exchange is None:
-            return False
-        if exchange.tuned is None or exchange.tuned.status != "ok":
-            self._record(exchange, skipped("there is no tuned answer to compare with"))
+        waiting = self.ledger.exchanges.awaiting_shadow(max_age_s=self.latest_s, limit=self.most + 1)
+        exchange = next((each for each in waiting if self._take(each, most=self.most + 1)), None)
+        return exchange is not None and self._settle(exchange, self._ask_or_skip)
+
+    def close(self) -> None:
+        """What is said from now on is not kept: the next start asks again."""
+        self._closing.set()
+
+    def _begin(self, exchange: Exchange) -> None:
+        if exchange.base is None and self.models.puts_people_first and self._take(exchange, most=self.most):
+            threading.Thread(target=self._speak_beside, args=(exchange,), name="shadow-beside", daemon=True).start()
+
+    def _speak_beside(self, exchange: Exchange) -> None:
+        try:
+            self._settle(exchange, self._ask)
+        except Exception as error:  # the named place: a ledger that is locked, say; it is asked again afterwards
+            log.warning("shadow_beside_failed", exchange_id=exchange.exchange_id, error=type(error).__name__)
+
+    def _take(self, exchange: Exchange, *, most: int) -> bool:
+        """Whether this exchange is now ours to ask: nobody in this process asks it, and there is room."""
+        with self._lock:
+            if exchange.exchange_id in self._speaking or len(self._speaking) >= most:
+                return False
+            self._speaking.add(exchange.exchange_id)
             return True
-        answer = self.models.ask("base", exchange.question.messages, deadline_s=self.deadline_s)
-        if answer.reason.startswith(UNREACHABLE):
-            return False  # asked again until it is overdue
-        self._record(exchange, answer)
-        return True
+
+    def _settle(self, exchange: Exchange, ask: Callable[[Exchange], Answer]) -> bool:
+        """Keep what the base said; False where it must be asked again: no server, or we are stopping."""
+        try:
+            answer = ask(exchange)
+            if answer.reason.startswith(UNREACHABLE) or self._closing.is_set():
+                return False  # asked again until it is overdue
+            self._record(exchange, answer)
+            return True
+        finally:
+            with self._lock:
+                self._speaking.discard(exchange.exchange_id)
+
+    def _ask(self, exchange: Exchange) -> Answer:
+        return self.models.ask("base", exchange.question.messages, deadline_s=self.deadline_s)
+
+    def _ask_or_skip(self, exchange: Exchange) -> Answer:
+        if exchange.tuned is None or exchange.tuned.status != "ok":
+            return skipped("there is no tuned answer to compare with")
+        return self._ask(exchange)
 
     def _record(self, exchange: Exchange, answer: Answer) -> None:
         try:

@@ -4,7 +4,7 @@ import secrets
 
 import py3langid
 
-from bot.models import Models
+from bot.models import models_of
 from storage.errors import UsageError
 from storage.ledger import Ledger
 from storage.messages import conversation
@@ -23,7 +23,8 @@ def ask_once(text: str, *, both: bool, settings: Settings, ledger: Ledger) -> Ex
         team="terminal", channel="terminal", thread_ts=ts, ts=ts, asker="terminal", text=text, messages=messages,
         asked_at=now, source="cli", language=str(py3langid.classify(text)[0]))  # fmt: skip
     exchange_id = ledger.exchanges.open(question)
-    models = Models(settings.engine_url, settings.engine_key.get_secret_value(), max_new_tokens=settings.max_new_tokens)
+    models = models_of(settings, ledger)
+    models.follow()
     tuned = models.ask("tuned", messages, deadline_s=settings.answer_deadline_s)
     ledger.exchanges.record(exchange_id, tuned)
     if both:

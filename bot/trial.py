@@ -128,7 +128,7 @@ class Trial:
 
     def _shown(self, answer: Answer) -> str:
         if answer.status != "ok":
-            return f"_No answer: {escape(answer.reason[:300])}_"
+            return f"_No answer: {safe(answer.reason[:300])}_"
         first, *rest = split(safe(answer.text, self.settings.link_domains), PART - 100) or ("_nothing printable_",)
         return f"{first} …" if rest else first
 

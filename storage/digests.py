@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 SHORT = 12
+NAMED = "name:"  # stands in a digest's place before the name of weights that only their server knows
 
 
 def canonical(value: Any) -> str:
@@ -23,5 +24,7 @@ def digest_of_file(path: Path) -> str:
 
 
 def short(digest: str | None) -> str:
-    """The first 12 characters, as people see it; "none" for no adapter."""
-    return digest[:SHORT] if digest else "none"
+    """The first 12 characters, as people see it, or the name of weights that have no digest; "none" for no adapter."""
+    if not digest:
+        return "none"
+    return digest.removeprefix(NAMED) if digest.startswith(NAMED) else digest[:SHORT]

@@ -3,6 +3,7 @@
 Knows settings, files and the ledger; asks the engine and Slack over HTTP no more than "are you there".
 """
 
+import http.client
 import importlib.util
 import json
 import platform
@@ -18,10 +19,12 @@ from storage.database import wal_is_safe
 from storage.digests import short
 from storage.errors import EvenkeelError
 from storage.ledger import Ledger
+from storage.servers import Server, base_server, tuned_server
 from storage.settings import Settings
 from storage.weights import adapter_path, verify_adapter
 
 FREE_BYTES_WANTED = 3 * 2**30
+MOST_BYTES = 2**20  # of a reply that is read
 PACKAGES = (
     "slack_bolt",
     "openai",
@@ -54,7 +57,7 @@ def examine(settings: Settings) -> tuple[Check, ...]:
         *tokens(settings),
         slack(settings),
         *ledger(settings),
-        engine(settings),
+        *model_servers(settings),
         suite(settings),
         consent(settings),
     )
@@ -197,16 +200,60 @@ def champion(settings: Settings, found: Ledger) -> Check:
     )
 
 
-def engine(settings: Settings) -> Check:
-    health = _json(urllib.request.Request(settings.engine_url.removesuffix("/v1") + "/healthz"))
+def model_servers(settings: Settings) -> Iterator[Check]:
+    """Our engine, where anybody asks it; of a server of others, whether it has the names that we will ask for."""
+    tuned, base = tuned_server(settings), base_server(settings)
+    for url in dict.fromkeys(server.url for server in (tuned, base) if server.ours):
+        yield engine(url)
+    if not base.ours:
+        yield serves("server of base", base, base.name)
+    if tuned.loads:
+        yield serves("server of tuned", tuned, base.name)
+        yield loads_adapters(tuned)
+    elif not tuned.ours:
+        yield serves("server of tuned", tuned, tuned.name)
+
+
+def engine(url: str) -> Check:
+    health = _json(urllib.request.Request(url.removesuffix("/v1") + "/healthz"))
     if health is None:
-        return Check(
-            what="engine", state="warn", found=f"no answer at {settings.engine_url}", next_step="evenkeel engine"
-        )
+        return Check(what="engine", state="warn", found=f"no answer at {url}", next_step="evenkeel engine")
     return Check(
         what="engine",
         state="ok",
         found=f"{health.get('status')} on {health.get('device')}, base {short(str(health.get('base_digest')))}",
+    )
+
+
+def serves(what: str, server: Server, name: str) -> Check:
+    """Whether a server lists a model of this name."""
+    status, listed = _answer(_request(server, "/models"))
+    rows = listed.get("data") if isinstance(listed, dict) else None
+    names = [str(row.get("id")) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    if status != 200 or not names:
+        said = f"it says {status}" if status else "no answer"
+        step = "check the address and its key" if status else "start it, or correct its address in .env"
+        return Check(
+            what=what, state="fail" if status else "warn", found=f"{said} at {server.url}/models", next_step=step
+        )
+    if name not in names:
+        found = f"{server.url} has no {name}, but {', '.join(names[:5])}"
+        return Check(
+            what=what, state="fail", found=found, next_step="set BASE_NAME and TUNED_NAME to names that it has"
+        )
+    return Check(what=what, state="ok", found=f"{name} at {server.url}")
+
+
+def loads_adapters(server: Server) -> Check:
+    """Whether a server offers to load adapters; an empty request tells, and changes nothing."""
+    status, _ = _answer(_request(server, "/load_lora_adapter", body=b"{}"))
+    if status in (400, 422):
+        return Check(what="adapters there", state="ok", found=f"loaded on promotion as {server.name}")
+    return Check(
+        what="adapters there",
+        state="warn" if status is None else "fail",
+        found=f"{server.url}/load_lora_adapter says {status}" if status else f"no answer at {server.url}",
+        next_step="start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1",
     )
 
 
@@ -230,10 +277,30 @@ def consent(settings: Settings) -> Check:
     )
 
 
+def _request(server: Server, path: str, body: bytes | None = None) -> urllib.request.Request:
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {server.key}"} if server.key else {})
+    return urllib.request.Request(server.url + path, data=body, headers=headers)
+
+
 def _json(request: urllib.request.Request) -> dict[str, Any] | None:
+    status, value = _answer(request)
+    return value if status == 200 and isinstance(value, dict) else None
+
+
+def _answer(request: urllib.request.Request) -> tuple[int | None, Any]:
+    """Status and JSON value; None for a status that never came, and for a body that is no JSON."""
     try:
         with urllib.request.urlopen(request, timeout=5) as reply:
-            value = json.load(reply)
-    except (OSError, ValueError, urllib.error.URLError):
+            return reply.status, _value(reply.read(MOST_BYTES))
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, None
+    except (OSError, ValueError, http.client.HTTPException):
+        return None, None
+
+
+def _value(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None

@@ -14,7 +14,7 @@ from sqlite_utils import Database
 
 from storage.clock import Clock, from_text, to_text, utc_now
 from storage.database import Connections
-from storage.digests import digest_of
+from storage.digests import NAMED, digest_of
 from storage.doubt import Doubt
 from storage.errors import LedgerError
 from storage.exchanges import Exchanges
@@ -152,8 +152,9 @@ class Ledger:
         )
         faults = [f"exchange {r['exchange_id']}: answered, but no tuned answer is stored" for r in rows]
         rows = self.connections.db.query(
-            "SELECT DISTINCT a.answer_id, a.adapter_digest FROM answers a WHERE a.adapter_digest IS NOT NULL AND NOT EXISTS"
-            " (SELECT 1 FROM adapters d WHERE d.digest=a.adapter_digest)"
+            "SELECT DISTINCT a.answer_id, a.adapter_digest FROM answers a WHERE a.adapter_digest IS NOT NULL"
+            f" AND a.adapter_digest NOT LIKE '{NAMED}%'"
+            " AND NOT EXISTS (SELECT 1 FROM adapters d WHERE d.digest=a.adapter_digest)"
         )
         return faults + [f"answer {r['answer_id']}: spoken by an unknown adapter {r['adapter_digest']}" for r in rows]
 

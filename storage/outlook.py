@@ -9,6 +9,7 @@ from typing import Any
 
 from storage.clock import from_text
 from storage.database import Connections
+from storage.digests import NAMED
 
 _TRUSTED = "('agent','admin')"
 _CORRECTED = (  # beside max(), SQLite takes the other columns from the row that has it
@@ -39,7 +40,7 @@ class Facts:
     busiest: tuple[str, int]  # who wrote most of the corrections, and how many; ("", 0) without any
     disputed: int  # answers that agents and admins disagree on
     champion_base: str  # digest of the base that the champion was made for; "" without a champion
-    spoken_base: str  # digest of the base that spoke last; "" before the first answer
+    spoken_base: str  # digest of the base that spoke last; "" while none proved its digest
 
     @property
     def from_slack(self) -> int:
@@ -74,5 +75,8 @@ def look_ahead(connections: Connections) -> Facts:
             "SELECT base_digest FROM promotions WHERE promotion_id=(SELECT max(promotion_id) FROM promotions)"
             " AND adapter_digest IS NOT NULL"
         ),
-        spoken_base=first("SELECT base_digest FROM answers WHERE status='ok' ORDER BY answer_id DESC LIMIT 1"),
+        spoken_base=first(
+            f"SELECT base_digest FROM answers WHERE status='ok' AND base_digest NOT LIKE '{NAMED}%'"
+            " ORDER BY answer_id DESC LIMIT 1"
+        ),
     )

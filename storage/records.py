@@ -70,7 +70,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What one model said, with the proof of who spoke. A failed answer has no text but a reason."""
+    """What one model said, with the proof of who spoke. A failed answer has no text but a reason.
+
+    A "digest" that opens with `name:` is the name of weights that only their server knows; `params["proof"]` says how
+    it is known who spoke.
+    """
 
     role: Role
     status: AnswerStatus

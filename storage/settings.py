@@ -6,12 +6,14 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from storage.errors import ConfigurationError
 
 SYSTEM_PROMPT = "You are a support assistant. Answer briefly and directly, in the customer's language."
+TUNED_NAME, BASE_NAME = "tuned", "base"  # our engine's names; servers of others use other ones
+ADAPTER = "{adapter}"
 Names = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -58,6 +60,18 @@ class Settings(BaseSettings):
         "http://127.0.0.1:8601/v1", description="OpenAI-compatible server that speaks base and tuned"
     )
     engine_key: SecretStr = Field(SecretStr(""), description="API key of that server, if it wants one")
+    tuned_url: str = Field("", description="server of tuned, where it is another than ENGINE_URL")
+    tuned_key: SecretStr = Field(SecretStr(""), description="API key of TUNED_URL")
+    tuned_name: str = Field(
+        TUNED_NAME,
+        pattern=r"^[^{}]*(\{adapter\}[^{}]*)?$",
+        min_length=1,
+        description="name of tuned there; with {adapter} in it, promoted adapters are loaded there under such names",
+    )
+    base_url: str = Field("", description="server of base, where it is another than ENGINE_URL")
+    base_key: SecretStr = Field(SecretStr(""), description="API key of BASE_URL")
+    base_name: str = Field(BASE_NAME, min_length=1, description="name of base there")
+    adapters_root: str = Field("", description="folder of the adapters as the server of tuned sees it; empty: as we do")
     shadow_mode: Literal["auto", "paired", "deferred"] = Field(
         "auto",
         description="base speaks in the customer's passes (paired) or after them (deferred); auto: measured at start",
@@ -112,6 +126,19 @@ class Settings(BaseSettings):
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
 
+    @model_validator(mode="after")
+    def _names_fit_their_servers(self) -> "Settings":
+        tuned_ours, base_ours = self.tuned_name == TUNED_NAME, self.base_name == BASE_NAME
+        if base_ours and not tuned_ours:
+            raise ValueError(f"TUNED_NAME={self.tuned_name} is another server's: name the base there in BASE_NAME, too")
+        if tuned_ours and not base_ours and not self.base_url:
+            raise ValueError(f"BASE_NAME={self.base_name} is another server's: name that server in BASE_URL")
+        if self.tuned_name == self.base_name:
+            raise ValueError(
+                f"TUNED_NAME and BASE_NAME are both {self.base_name}: tuned and base need names of their own"
+            )
+        return self
+
     @property
     def ledger_path(self) -> Path:
         return self.data_dir / "evenkeel.db"
@@ -153,6 +180,6 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        faults = [f"  {'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        faults = [f"  {'.'.join(map(str, e['loc'])).upper() or 'SETTINGS'}: {e['msg']}" for e in error.errors()]
         lines = "\n".join(faults)
         raise ConfigurationError(f"Settings that cannot be used:\n{lines}\nNext: compare with .env.example.") from None

@@ -10,7 +10,18 @@ import evenkeel  # noqa: F401  first: it tells OpenMP to wait without spinning b
 from storage.ledger import Ledger
 from storage.settings import load_settings
 
-SECRETS = ("SLACK_", "ADMINS", "AGENTS", "DATA_DIR", "ENGINE_", "LEARN_FROM_SLACK", "RETRAIN_")
+SECRETS = (
+    "SLACK_",
+    "ADMINS",
+    "AGENTS",
+    "DATA_DIR",
+    "ENGINE_",
+    "TUNED_",
+    "BASE_",
+    "ADAPTERS_",
+    "LEARN_FROM_SLACK",
+    "RETRAIN_",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -9,90 +9,25 @@ as another, packed for the CPU where that is faster. Sources: Hu et al. 2021, ar
 2308.16369 (prompts read beside answers).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_attention, silu
+from torch.nn.functional import embedding, rms_norm, scaled_dot_product_attention, silu
 
 from bot.engine import lora
 from bot.engine.cache import Cache
+from bot.engine.few import KINDS, MOST, Few
+from bot.engine.layers import GROUPS, Interrupt, Layer, Projection, Segment, Slices, Update, go_on, packs
 from bot.engine.model import context_of
 from storage.errors import WeightsError
 from storage.weights import verify_adapter
 
 KNOWN = ("llama", "mistral", "qwen2", "qwen3")
 ROPES = ("default", "linear", "llama3", "yarn")  # angles that do not depend on the length of the row
-GROUPS = {"qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "out": ("self_attn.o_proj",),
-          "gate_up": ("mlp.gate_proj", "mlp.up_proj"), "down": ("mlp.down_proj",)}  # fmt: skip
-Update = tuple[torch.Tensor, torch.Tensor]
-Slices = Sequence[tuple[int, int, str]]
-
-
-class Interrupted(Exception):
-    """The pass was given up; nothing has changed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    """What one row reads in a pass: its next tokens, who speaks, and whether the next token is wanted."""
-
-    ids: Sequence[int]
-    cache: Cache
-    adapter: str | None
-    speaks: bool = True
-
-
-class Projection:
-    """One or several linear layers that read the same input, as one matrix, with the updates of any number of adapters."""
-
-    def __init__(self, linears: Sequence[nn.Linear], *, pack: bool) -> None:
-        weight = torch.cat([each.weight.detach() for each in linears])
-        biases = [each.bias for each in linears]
-        self.bias = None if biases[0] is None else torch.cat([b.detach() for b in biases])
-        self.sizes, self.inputs = tuple(each.out_features for each in linears), linears[0].in_features
-        self.packed = pack
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 1) if pack else weight
-        self.updates: dict[str, Update] = {}
-
-    def __call__(self, x: torch.Tensor, slices: Slices) -> torch.Tensor:
-        """(N, in) to (N, out)."""
-        if self.packed:
-            y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-        else:
-            y = linear(x, self.weight, self.bias)
-        for start, stop, adapter in slices:
-            if update := self.updates.get(adapter):
-                y[start:stop].addmm_(linear(x[start:stop], update[0]), update[1])
-        return y
-
-    def fused(self, parts: Sequence[Update | None]) -> Update | None:
-        """The updates of its layers as one: A (sum of ranks, in) and B transposed (sum of ranks, out), block by block."""
-        known = [part for part in parts if part is not None]
-        if not known:
-            return None
-        a = torch.cat([each[0] for each in known])
-        b = a.new_zeros(len(a), sum(self.sizes))
-        row = column = 0
-        for size, part in zip(self.sizes, parts, strict=True):
-            if part is not None:
-                rank = len(part[0])
-                b[row : row + rank, column : column + size] = part[1].T
-                row += rank
-            column += size
-        return a, b
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    before: torch.Tensor  # weights of the norm before attention
-    between: torch.Tensor
-    each_query: torch.Tensor | None  # norms of single heads, where the base has them
-    each_key: torch.Tensor | None
-    projections: Mapping[str, Projection]
 
 
 @dataclass(slots=True)
@@ -123,6 +58,7 @@ class Decoder:
     width: int
     linears: dict[str, lora.Shape]
     adapters: set[str] = field(default_factory=set)
+    few: Few | None = None
     shares = True  # what its caches hold may be copied into others
 
     # Adapters
@@ -142,6 +78,8 @@ class Decoder:
     def attach(self, prepared: Prepared) -> str:
         for (number, group), update in prepared.updates.items():
             self.layers[number].projections[group].updates[prepared.digest] = update
+        if self.few is not None:
+            self.few.attach(prepared.digest, prepared.updates)
         self.adapters.add(prepared.digest)
         return prepared.digest
 
@@ -149,6 +87,8 @@ class Decoder:
         for layer in self.layers:
             for projection in layer.projections.values():
                 projection.updates.pop(digest, None)
+        if self.few is not None:
+            self.few.remove(digest)
         self.adapters.discard(digest)
 
     # Passes
@@ -160,11 +100,24 @@ class Decoder:
         return Cache(keys, values)
 
     @torch.inference_mode()
-    def forward(self, segments: Sequence[Segment], *, interrupt: Callable[[], bool] | None = None) -> torch.Tensor:
+    def forward(self, segments: Sequence[Segment], *, interrupt: Interrupt = None) -> torch.Tensor:
         """Float32 logits (S, V) of the token after each segment that speaks, in order; the caches grow.
 
         Raises Interrupted as soon as `interrupt` is true; WeightsError for an adapter that is not attached.
         """
+        for row in segments:
+            if row.adapter is not None and row.adapter not in self.adapters:
+                raise WeightsError(f"adapter {row.adapter[:12]} is not attached")
+        if self.few is not None and self.few.takes(segments):
+            logits = self.few.forward(segments, interrupt)
+        else:
+            logits = self._forward(segments, interrupt)
+        for row in segments:
+            row.cache.tokens.extend(row.ids)
+        return logits
+
+    def _forward(self, segments: Sequence[Segment], interrupt: Interrupt) -> torch.Tensor:
+        """A pass of any size; rows of one adapter stand side by side in it."""
         order = sorted(range(len(segments)), key=lambda n: segments[n].adapter or "")
         rows, spans, slices = [segments[n] for n in order], list[tuple[int, int]](), list[tuple[int, int, str]]()
         for row in rows:
@@ -172,8 +125,6 @@ class Decoder:
             spans.append((start, start + len(row.ids)))
             if row.adapter is None:
                 continue
-            if row.adapter not in self.adapters:
-                raise WeightsError(f"adapter {row.adapter[:12]} is not attached")
             if slices and slices[-1][2] == row.adapter:
                 slices[-1] = (slices[-1][0], spans[-1][1], row.adapter)
             else:
@@ -184,16 +135,14 @@ class Decoder:
         cos, sin, x = self.cos[at], self.sin[at], embedding(ids, self.embeddings)
         masks = [self._mask(row) for row in rows]
         for number, layer in enumerate(self.layers):
-            if interrupt is not None and interrupt():
-                raise Interrupted
+            go_on(interrupt)
             x = self._layer(number, layer, x, cos, sin, rows, spans, masks, slices)
+        go_on(interrupt)
         speaking = [n for n, row in enumerate(rows) if row.speaks]
-        logits = x.new_empty((0, len(self.embeddings)))
-        if speaking:
-            last = x[[spans[n][1] - 1 for n in speaking]]
-            logits = self.head(rms_norm(last, (x.shape[1],), self.norm, self.epsilon), ()).float()
-        for row in rows:
-            row.cache.tokens.extend(row.ids)
+        if not speaking:
+            return x.new_empty((0, len(self.embeddings)))
+        last = x[[spans[n][1] - 1 for n in speaking]]
+        logits = self.head(rms_norm(last, (x.shape[1],), self.norm, self.epsilon), ()).float()
         back = sorted(range(len(speaking)), key=lambda place: order[speaking[place]])
         return logits if back == list(range(len(back))) else logits[back]
 
@@ -248,11 +197,6 @@ class Decoder:
         return found.permute(2, 0, 1, 3).reshape(new, -1)
 
 
-def packs(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this processor reads packed weights faster."""
-    return device.type == "cpu" and dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
 def readable(config: Any) -> bool:
     """Whether a base is of a kind that this layout holds exactly."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
@@ -293,10 +237,23 @@ def decoder_of(model: Any, base_digest: str) -> Decoder:
         head=Projection([model.lm_head], pack=pack), cos=cos, sin=torch.cat([-sin[..., :half], sin[..., half:]], -1),
         heads=config.num_attention_heads, groups=config.num_key_value_heads, width=cos.shape[-1], linears=linears,
     )  # fmt: skip
-    found = decoder.forward([Segment(ids=canary[0].tolist(), cache=decoder.new_cache(32), adapter=None)])[0]
-    if (found - wanted).abs().max() > (1e-3 if model.dtype == torch.float32 else 0.25) * max(1.0, float(wanted.std())):
-        raise WeightsError("the base answers the canary differently in its serving layout: it cannot be served here.")
+    if model.device.type == "cpu" and model.dtype in KINDS:
+        decoder.few = Few(decoder)
+    for found in _read_twice(decoder, canary[0].tolist()):
+        bearable = (1e-3 if model.dtype == torch.float32 else 0.25) * max(1.0, float(wanted.std()))
+        if not (found - wanted).abs().max() <= bearable:
+            raise WeightsError(
+                "the base answers the canary differently in its serving layout: it cannot be served here."
+            )
     return decoder
+
+
+def _read_twice(decoder: Decoder, ids: Sequence[int]) -> Iterator[torch.Tensor]:
+    """The logits after the whole of it, and after its last tokens were read apart, as in a pass of few."""
+    yield decoder.forward([Segment(ids=ids, cache=decoder.new_cache(len(ids)), adapter=None)])[0]
+    cache = decoder.new_cache(len(ids))
+    decoder.forward([Segment(ids=ids[:-MOST], cache=cache, adapter=None, speaks=False)])
+    yield decoder.forward([Segment(ids=ids[-MOST:], cache=cache, adapter=None)])[0]
 
 
 def _taken(layer: Any, pack: bool) -> Layer:

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bot.engine.decoder import Segment
+from bot.engine.layers import Segment
 
 Mode = Literal["paired", "deferred"]
 BEARABLE = 1.15  # how much longer a user may wait for a token because of a shadow

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from bot.engine.decoder import Segment
+from bot.engine.layers import Segment
 from bot.engine.model import chosen_log_probs, cut, mean_log_prob
 from bot.engine.render import Renderer
 

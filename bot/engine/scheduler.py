@@ -25,7 +25,8 @@ import structlog
 import torch
 
 from bot.engine.cache import Prefixes
-from bot.engine.decoder import Decoder, Interrupted, Segment
+from bot.engine.decoder import Decoder
+from bot.engine.layers import Interrupted, Segment
 from bot.engine.pairing import Pairing
 from bot.engine.render import Renderer
 from bot.engine.rows import Ask, End, Role, Row, choose
@@ -40,7 +41,9 @@ DEADLINE_S = {"user": 300.0, "shadow": 300.0}
 PIECE = {"user": 256, "shadow": 64}  # tokens of a prompt that are read in one pass
 PREFIX_BYTES = 128 * 2**20  # of earlier rows' keys and values, for users and for shadows
 ON_DEMAND = 2  # adapters kept that somebody asked for by name
-CANARY_TOKENS = 4  # no more than a pass of answers holds: nobody waits longer for a token because of a swap
+CANARY_TOKENS = (
+    2  # as few as a pass of answers holds, so that nobody waits longer for a token; two, so that queries count
+)
 CANARY = ({"role": "user", "content": "Say in one sentence what you can help with."},)
 
 
@@ -60,6 +63,7 @@ class Scheduler:
         self._lock, self._closing = threading.Condition(), False
         self._named: deque[str] = deque(maxlen=ON_DEMAND)
         self._prefixes = Prefixes(PREFIX_BYTES)
+        self._base_says: torch.Tensor | None = None
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
 
@@ -125,15 +129,18 @@ class Scheduler:
 
     def _prove(self, digest: str) -> None:
         """The canary: with the adapter the next token's logits are finite and not the base's."""
-        ids = self.renderer.prompt(CANARY)[-CANARY_TOKENS:]
-        caches: list[Any] = [self.decoder.new_cache(len(ids)) for _ in range(2)]
-        base, tuned = self.decoder.forward(
-            [Segment(ids=ids, cache=cache, adapter=who) for cache, who in zip(caches, (None, digest), strict=True)]
-        )
+        if self._base_says is None:
+            self._base_says = self._canary(None)
+        tuned = self._canary(digest)
         if not torch.isfinite(tuned).all():
             raise WeightsError(f"adapter {digest[:12]} answers the canary with numbers that are not finite")
-        if torch.equal(base, tuned):
+        if torch.equal(self._base_says, tuned):
             raise WeightsError(f"adapter {digest[:12]} answers the canary exactly as the base does: it changes nothing")
+
+    def _canary(self, adapter: str | None) -> torch.Tensor:
+        ids = self.renderer.prompt(CANARY)[-CANARY_TOKENS:]
+        cache: Any = self.decoder.new_cache(len(ids))
+        return self.decoder.forward([Segment(ids=ids, cache=cache, adapter=adapter)])[0]
 
     def _fetch(self, prepared: Any) -> str:
         digest = self.decoder.attach(prepared)

@@ -11,7 +11,8 @@ from typing import Any
 import structlog
 import torch
 
-from bot.engine.decoder import Decoder, Interrupted, Segment, decoder_of, readable
+from bot.engine.decoder import Decoder, decoder_of, readable
+from bot.engine.layers import Interrupted, Segment
 from bot.engine.model import LoadedModel, loaded
 from bot.engine.render import Renderer
 from storage.errors import WeightsError

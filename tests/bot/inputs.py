@@ -1,4 +1,4 @@
-"""What the 93 bad inputs share: a numbered list of cases, and a log in which nothing may stand that must not."""
+"""What the numbered bad inputs share: a numbered list of cases, and a log in which nothing may stand that must not."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence

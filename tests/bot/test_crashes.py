@@ -69,6 +69,7 @@ def test_a_crash_anywhere_ends_in_exactly_one_answer(
     slack: Any, engine: ModelServer, ledger: Ledger, settings: Settings, still: Bot, monkeypatch: pytest.MonkeyPatch,
     where: str, name: str, after: bool,
 ) -> None:  # fmt: skip
+    engine.base_mode = "down"  # the shadow, in a thread of its own, keeps nothing: only the worker of questions dies
     ts = accept(ledger, slack, still)
     thing = still.asking.delivery.client if where == "client" else getattr(ledger, where)
     with monkeypatch.context() as deadly:
@@ -126,8 +127,9 @@ def test_a_worker_that_lost_its_lease_writes_nothing(
 
 
 def test_a_shadow_that_nobody_asked_in_time_is_skipped_with_a_reason(
-    slack: Any, ledger: Ledger, still: Bot, monkeypatch: pytest.MonkeyPatch
+    slack: Any, engine: ModelServer, ledger: Ledger, still: Bot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    engine.base_mode = "down"
     accept(ledger, slack, still)
     still.asking.step()
     later(ledger, monkeypatch, seconds=7200)
@@ -138,9 +140,9 @@ def test_a_shadow_that_nobody_asked_in_time_is_skipped_with_a_reason(
 
 
 def test_a_shadow_waits_for_a_server_that_is_away(slack: Any, engine: ModelServer, ledger: Ledger, still: Bot) -> None:
+    engine.base_mode = "down"
     accept(ledger, slack, still)
     still.asking.step()
-    engine.base_mode = "down"
     assert still.shadow.step() is False and ledger.exchanges.recent()[0].base is None
 
     engine.base_mode = "ok"

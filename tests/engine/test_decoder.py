@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from bot.engine.cache import SHORTEST, Prefixes
-from bot.engine.decoder import Decoder, Interrupted, Segment
+from bot.engine.decoder import Decoder
+from bot.engine.layers import Interrupted, Segment
 from bot.engine.stock import StockDecoder, open_decoder
 from storage.errors import WeightsError
 from storage.weights import base_digest, keep_adapter
@@ -86,9 +87,10 @@ def base(tiny_folder: Path, tmp_path: Path) -> Path:
     return base_of("llama", tiny_folder, tmp_path)
 
 
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "plain"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_base_and_adapter_in_one_pass_say_what_the_bare_model_and_peft_say(
-    kind: str, tiny_folder: Path, tmp_path: Path
+    kind: str, compiled: bool, tiny_folder: Path, tmp_path: Path
 ) -> None:
     base = base_of(kind, tiny_folder, tmp_path)
     folder = adapter_of(base, tmp_path, 1)
@@ -98,6 +100,7 @@ def test_base_and_adapter_in_one_pass_say_what_the_bare_model_and_peft_say(
     said = {None: greedy(bare, LONG, 12)}
     tuned = PeftModel.from_pretrained(bare, folder).eval()
     decoder = opened(base)
+    decoder.few = decoder.few if compiled else None
     digest = decoder.attach(decoder.read_adapter(folder))
     with torch.inference_mode():
         wanted[digest] = tuned(torch.tensor([LONG])).logits[0, -1]

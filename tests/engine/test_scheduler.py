@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bot.engine.cache import Cache
-from bot.engine.decoder import Interrupted, Segment
+from bot.engine.layers import Interrupted, Segment
 from bot.engine.pairing import Pairing
 from bot.engine.rows import Ask, End
 from bot.engine.scheduler import DEADLINE_S, PIECE, QUEUE, Full, Scheduler

@@ -151,3 +151,9 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     while not gone(pid) and time.monotonic() < until:
         time.sleep(0.05)
     assert gone(pid)
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="only Linux knows work that runs when nobody else wants to")
+def test_training_runs_only_where_nobody_else_wants_to() -> None:
+    code = "import os; from training.child import _step_back; _step_back(); print(os.sched_getscheduler(0) == os.SCHED_IDLE)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"

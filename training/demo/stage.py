@@ -13,7 +13,7 @@ from eval.suite_fetch import fetch_suite
 from storage.errors import ConfigurationError
 from storage.ledger import Ledger
 from storage.processes import Actor, running, watch
-from storage.settings import Settings, load_settings
+from storage.settings import BASE_NAME, TUNED_NAME, Settings, load_settings
 from training.tickets import import_file
 
 TICKETS = Path(__file__).with_name("tickets.csv")
@@ -52,6 +52,10 @@ def demo_environment(settings: Settings, *, port: int) -> dict[str, str]:
         "OPS_CHANNEL": "C0OPS",
         "SUPPORT_GROUP": "S0AGENTS",
         "ENGINE_URL": f"http://127.0.0.1:{port + 1}/v1",
+        "TUNED_URL": "",
+        "TUNED_NAME": TUNED_NAME,
+        "BASE_URL": "",
+        "BASE_NAME": BASE_NAME,
         "LEARN_FROM_SLACK": "true",
         "EPOCHS": "1",
         "MARGIN_POINTS": "10",
