@@ -4,19 +4,23 @@ A frozen record instead of a base class: harness.py, own.py and target.py each m
 """
 
 import json
+import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bot.engine.model import LoadedModel
+from storage.digests import digest_of
 from storage.errors import ConfigurationError
 from storage.records import Direction, Domain, ItemScore, Message
 
 DATA = Path(__file__).parent / "data"
 Row = dict[str, Any]
 Tell = Callable[[int, int], None]  # (done, total) within one benchmark
+SEALED_FROM = 500  # rows that a pool needs so that a part of it can be put away
+ONE_IN = 5  # rows of such a pool is sealed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,7 @@ class Measured:
     chance: float | None = None
     value: float | None = None
     stderr: float | None = None
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,7 @@ class Benchmark:
 
     `expects` names each (benchmark, metric) that a whole measurement gives; `digest` covers rows, prompts and settings;
     `cost` is about how many characters the model reads (one that it writes counts as five): cheap ones come first.
+    `left_out` names the drawn items that nobody is asked, since the run's training rows hold them.
     """
 
     name: str
@@ -55,6 +61,57 @@ class Benchmark:
     digest: str
     cost: int
     measure: Callable[[Answerer, Tell], Iterable[Measured]]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hand:
+    """The rows of one pool that are asked, and the ids of those that training has seen."""
+
+    rows: tuple[Row, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deal:
+    """Which rows of each pool a run is asked: hands of `items`, dealt without replacement.
+
+    Turn 0 gets the first hand of a seeded order, turn 1 the next, and so on; the last hand is filled up from the first.
+    Then the same hands come again, so that what the base scored on them is still known. A pool that is smaller than a
+    hand is asked whole.
+    A pool of SEALED_FROM rows has a sealed part, one row in ONE_IN by the digest of its id: `sealed` deals from it alone,
+    every other deal from the rest. Only the final look of a candidate that would be promoted is a sealed one.
+    `known(row)`: whether the run's training rows hold this row; it leaves its hand and nothing takes its place, since
+    all other rows must stay where they are. Sources: Dwork et al. 2015, arXiv 1506.02629 (why a sealed part).
+    """
+
+    items: int
+    seed: int
+    turn: int = 0
+    sealed: bool = False
+    known: Callable[[Row], bool] = lambda _: False
+
+    def hand(self, name: str, rows: Sequence[Row]) -> Hand:
+        """Rows in the order of the pool; none when it has nothing sealed, or fewer than two are left."""
+        pool = [i for i, row in enumerate(rows) if self._is_open(name, row, len(rows)) is not self.sealed]
+        random.Random(f"{self.seed}:{name}").shuffle(pool)
+        hands = max(math.ceil(len(pool) / self.items), 1)
+        start = self.items * (self.turn % hands)
+        places = [(start + n) % len(pool) for n in range(min(self.items, len(pool)))]
+        chosen = [rows[i] for i in sorted(pool[place] for place in places)]
+        kept = tuple(row for row in chosen if not self.known(row))
+        gone = tuple(str(row["id"]) for row in chosen if row not in kept)
+        return Hand(rows=kept if len(kept) > 1 else (), left_out=gone)
+
+    def _is_open(self, name: str, row: Row, size: int) -> bool:
+        return size < SEALED_FROM or int(digest_of(["sealed", name, str(row["id"])]), 16) % ONE_IN > 0
+
+
+def nothing(name: str, left_out: tuple[str, ...] = ()) -> Benchmark:
+    """A benchmark of which nothing is left to ask."""
+    return Benchmark(
+        name=name, domain="general", expects=(), digest="", cost=0, measure=lambda *_: (), left_out=left_out
+    )
 
 
 def draw(count: int, wanted: int, *, seed: int, name: str) -> list[int]:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import regex
+
 from eval.metrics import exact_match, words
 from storage.errors import ConfigurationError
 
@@ -38,14 +40,44 @@ def words_in(text: str) -> int:
     return len(words(text)) if any(c.isalnum() for c in text) else 0
 
 
-def _has_keys(answer: str, check: Check) -> bool:
-    """A JSON object with all the keys; a fence of backticks around it is forgiven."""
-    body = re.sub(r"^```(?:json)?\s*|\s*```$", "", answer)
+def _json(answer: str) -> Any:
+    """What the answer is as JSON, None for anything else; a fence of backticks around it is forgiven."""
     try:
-        found = json.loads(body)
+        return json.loads(re.sub(r"^```(?:json)?\s*|\s*```$", "", answer))
     except ValueError:
-        return False
+        return None
+
+
+def _has_keys(answer: str, check: Check) -> bool:
+    found = _json(answer)
     return isinstance(found, dict) and set(check["keys"]) <= set(found)
+
+
+def _is_list(answer: str, check: Check) -> bool:
+    found = _json(answer)
+    return isinstance(found, list) and len(found) == int(check["n"])
+
+
+def _lines(answer: str) -> list[str]:
+    return [line.strip() for line in answer.splitlines() if line.strip()]
+
+
+def _in_order(answer: str, check: Check) -> bool:
+    """Each text once at least, the first places of all of them ascending."""
+    places = [answer.casefold().find(str(text).casefold()) for text in check["texts"]]
+    return -1 not in places and places == sorted(places)
+
+
+def _times(answer: str, check: Check) -> bool:
+    return words(answer).count(str(check["text"]).casefold()) == int(check["n"])
+
+
+def _in_script(answer: str, check: Check) -> bool:
+    """Every letter of one script; Japanese is one script here, whichever of its three is named."""
+    name = check["name"]
+    mixed = {"Hiragana": r"\p{Hiragana}\p{Katakana}\p{Han}ー"}.get(name, rf"\p{{{name}}}")
+    letters = regex.findall(r"\p{L}", answer)
+    return bool(letters) and all(regex.match(rf"[{mixed}]", letter) for letter in letters)
 
 
 def _bullets(answer: str) -> int:
@@ -77,6 +109,15 @@ KINDS: dict[str, Callable[[str, Check], bool]] = {
     "lowercase": lambda a, c: a == a.lower(),
     "uppercase": lambda a, c: a == a.upper(),
     "json_keys": _has_keys,
+    "json_list": _is_list,
+    "n_words": lambda a, c: words_in(a) == c["n"],
+    "n_sentences": lambda a, c: sentences(a) == c["n"],
+    "n_lines": lambda a, c: len(_lines(a)) == c["n"],
+    "each_line_starts": lambda a, c: all(line.casefold().startswith(c["text"].casefold()) for line in _lines(a)),
+    "in_order": _in_order,
+    "times": _times,
+    "no_digits": lambda a, c: not any(mark.isdigit() for mark in a),
+    "script": _in_script,
     "one_of": lambda a, c: any(exact_match(option, a) for option in c["options"]),
     "no_commas": lambda a, c: not any(mark in a for mark in ",，、"),
 }

@@ -1,7 +1,8 @@
 """From the rows that a benchmark was published with to rows that our task files read, one function a benchmark.
 
 Every row becomes {"id", "query", "choices", "answer", "cluster"}: the answer is the position of the right choice, the
-cluster names what is not independent (a passage, a subject, twin sentences). The texts are those that lm-eval's own
+cluster names what is not independent (a passage, a subject, twin sentences). A question without choices has all of its
+right "answers" instead. The texts are those that lm-eval's own
 tasks score, so that numbers can be compared. Knows rows, not files.
 """
 
@@ -98,6 +99,55 @@ def mmlu(rows: Iterable[Row]) -> Iterator[Row]:
         yield _row(f"{row['subject']}-{i}", row["question"].strip(), row["choices"], int(row["answer"]), row["subject"])
 
 
+def rte(rows: Iterable[Row]) -> Iterator[Row]:
+    """Does the second text follow from the first? The right choice "True" is the first."""
+    for row in rows:
+        made = _row(
+            f"rte-{row['idx']}", row["sentence2"], ["True", "False"], int(row["label"]), _named(row["sentence1"])
+        )
+        yield made | {"passage": row["sentence1"]}
+
+
+def commitment_bank(rows: Iterable[Row]) -> Iterator[Row]:
+    """Does the hypothesis follow from the passage, contradict it, or neither?"""
+    for row in rows:
+        choices = ["True", "False", "Neither"]
+        made = _row(f"cb-{row['idx']}", row["hypothesis"], choices, int(row["label"]), _named(row["premise"]))
+        yield made | {"passage": row["premise"]}
+
+
+def sst2(rows: Iterable[Row]) -> Iterator[Row]:
+    """What a sentence of a film review feels about the film."""
+    for row in rows:
+        yield _row(f"sst2-{row['idx']}", row["sentence"].strip(), ["negative", "positive"], int(row["label"]))
+
+
+def mrpc(rows: Iterable[Row]) -> Iterator[Row]:
+    """Do two sentences of the news mean the same?"""
+    for row in rows:
+        made = _row(f"mrpc-{row['idx']}", row["sentence2"], ["no", "yes"], int(row["label"]))
+        yield made | {"passage": row["sentence1"]}
+
+
+def nq_open(rows: Iterable[Row]) -> Iterator[Row]:
+    """Questions that people asked a search engine, and every answer that counts."""
+    for i, row in enumerate(rows):
+        yield _asked(f"nq_open-{i}", row["question"], row["answer"])
+
+
+def trivia_qa(rows: Iterable[Row]) -> Iterator[Row]:
+    """Quiz questions, and every name of the answer."""
+    for row in rows:
+        yield _asked(f"trivia_qa-{row['question_id']}", row["question"].rstrip("?"), row["answer"]["aliases"])
+
+
+def _asked(item_id: str, query: str, answers: list[str]) -> Row:
+    """A question without choices. Raises ValueError when nothing would be right."""
+    if not answers:
+        raise ValueError(f"item {item_id} has no answer")
+    return {"id": item_id, "query": query, "answers": list(answers), "cluster": item_id}
+
+
 def _row(item_id: str, query: str, choices: list[str], answer: int, cluster: str | None = None) -> Row:
     """One row, its cluster itself where nothing else binds it. Raises ValueError for an answer outside the choices."""
     if not 0 <= answer < len(choices):
@@ -122,5 +172,11 @@ ORIGINS: dict[str, Origin] = {
     "boolq": Origin(folder="boolq", convert=boolq),
     "copa": Origin(folder="super_glue/copa", convert=copa),
     "basic_arithmetic": Origin(folder="allenai/basic_arithmetic", convert=lettered),
+    "rte": Origin(folder="glue/rte", convert=rte),
+    "cb": Origin(folder="super_glue/cb", convert=commitment_bank),
+    "sst2": Origin(folder="glue/sst2", convert=sst2),
+    "mrpc": Origin(folder="glue/mrpc", convert=mrpc),
+    "nq_open": Origin(folder="nq_open", convert=nq_open),
+    "trivia_qa": Origin(folder="trivia_qa", convert=trivia_qa),
     "mmlu": Origin(folder="hails/mmlu_no_train", convert=mmlu, split="test"),
 }

@@ -7,7 +7,7 @@ and environment reports are not used. Knows lm-eval. Where tasks come from is in
 import contextlib
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,9 +35,14 @@ class Choice:
 
 
 def run_tasks(
-    tasks: dict[str, Task], chosen: dict[str, list[int]], answerer: Answerer, tell: Tell, *, chat: bool = False
+    tasks: Mapping[str, Task],
+    answerer: Answerer,
+    tell: Tell,
+    *,
+    chosen: Mapping[str, list[int]] | None = None,
+    chat: bool = False,
 ) -> dict[str, list[Sample]]:
-    """What lm-eval logged for each chosen item, by task. `chosen` holds ascending positions, none of them empty.
+    """What lm-eval logged for each item, by task. `chosen`: only those positions of each task, none of them empty.
 
     `chat`: prompts go through the chat template; continuations of plain text (most multiple choice) must not.
     """
@@ -45,8 +50,8 @@ def run_tasks(
     lm = AnswererLM(answerer, tell, wants_greedy=wants_greedy)
     with quiet():
         results = evaluator.evaluate(
-            lm=lm, task_dict={"tasks": tasks, "groups": {}}, samples=chosen, log_samples=True, bootstrap_iters=0,
-            apply_chat_template=chat)  # fmt: skip
+            lm=lm, task_dict={"tasks": dict(tasks), "groups": {}}, samples=chosen and dict(chosen), log_samples=True,
+            bootstrap_iters=0, apply_chat_template=chat)  # fmt: skip
     return {name: list(results["samples"][name]) for name in tasks}
 
 
@@ -64,31 +69,36 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def choice_scores(benchmark: str, metric: str, items: Sequence[Choice]) -> tuple[Measured, Measured]:
-    """Right or wrong as `metric` (acc or acc_norm, by lm-eval), and p_correct; guessing gives 1/choices.
+def choice_scores(benchmark: str, metrics: Sequence[str], items: Sequence[Choice]) -> Iterator[Measured]:
+    """Right or wrong by each of `metrics` (acc, acc_norm, by lm-eval) and p_correct; guessing gives 1/choices.
 
-    An item whose likelihoods are not numbers is NaN in both: argmax would call it right or wrong all the same.
+    p_correct is scaled by length where acc_norm is among them. An item whose likelihoods are not numbers is NaN in all:
+    argmax would call it right or wrong all the same.
     """
-    right, sure = [], []
-    for item in items:
-        shares = _shares(item.sample, metric)
-        p = shares[item.answer]
-        hit = float(item.sample[metric]) if math.isfinite(p) else math.nan
-        right.append(ItemScore(item_id=item.item_id, cluster=item.cluster, value=hit))
-        sure.append(ItemScore(item_id=item.item_id, cluster=item.cluster, value=p))
     chance = math.fsum(1 / len(item.sample["filtered_resps"]) for item in items) / len(items)
-    return (
-        Measured(benchmark=benchmark, metric=metric, items=tuple(right), chance=chance),
-        Measured(benchmark=benchmark, metric="p_correct", items=tuple(sure), chance=chance),
-    )
+    sure = [_shares(item.sample, "acc_norm" in metrics)[item.answer] for item in items]
+
+    def scored(metric: str, values: Iterable[float]) -> Measured:
+        scores = (
+            ItemScore(item_id=item.item_id, cluster=item.cluster, value=value)
+            for item, value in zip(items, values, strict=True)
+        )
+        return Measured(benchmark=benchmark, metric=metric, items=tuple(scores), chance=chance)
+
+    for metric in metrics:
+        hits = (
+            float(item.sample[metric]) if math.isfinite(p) else math.nan for item, p in zip(items, sure, strict=True)
+        )
+        yield scored(metric, hits)
+    yield scored("p_correct", sure)
 
 
-def _shares(sample: Sample, metric: str) -> tuple[float, ...]:
+def _shares(sample: Sample, by_length: bool) -> tuple[float, ...]:
     likelihoods = [float(ll) for ll, _ in sample["filtered_resps"]]
     choices = [str(continuation).strip() for _, continuation in sample["arguments"]]
-    return choice_probabilities(likelihoods, [len(choice) for choice in choices] if metric == "acc_norm" else None)
+    return choice_probabilities(likelihoods, [len(choice) for choice in choices] if by_length else None)
 
 
-def accuracy_name(metrics: Sequence[str]) -> str:
-    """The accuracy that people quote for a task: acc_norm where the task asks for it, else acc."""
-    return "acc_norm" if "acc_norm" in metrics else "acc"
+def accuracies(logged: Iterable[str]) -> tuple[str, ...]:
+    """The accuracies among what a task logs: acc, and acc_norm where choices are weighed by their length."""
+    return tuple(metric for metric in ("acc", "acc_norm") if metric in set(logged))

@@ -14,13 +14,11 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from bot.engine.model import Generation
 from eval.benchmark import Answerer, Tell
-from eval.prefix import shared_context
+from eval.prefix import Row, log_likelihoods
 from storage.digests import canonical
 from storage.records import Message
 
 WINDOW = 2048  # longest row in tokens; older context is cut off on the left
-WORTH_SHARING = 128  # tokens that must be saved: a pass over few tokens costs as much as one over about fifty
-CHUNK = 32  # requests between two words of progress
 BATCH = 16  # answers that are generated together
 NEW_TOKENS = 256
 Pair = tuple[list[int], list[int]]  # token ids of a context and of its continuation
@@ -128,36 +126,24 @@ def prefix_id(answerer: Answerer) -> int:
 def continuations(answerer: Answerer, pairs: Sequence[Pair], tell: Tell) -> list[float]:
     """log p(continuation | context) in nats, in the order of the pairs; an empty continuation has 0.
 
-    Pairs whose common context is long enough share one pass over it; the others run as whole rows, those of a like
-    length together.
+    What neighbours have in common is read once: eval/prefix.py.
     """
-    sums, done = [0.0] * len(pairs), 0
-    shared, alone = _grouped(pairs)
-    for context, owners in shared:
-        values = shared_context(answerer.model, answerer.adapter, context, [pairs[i][1] for i in owners])
-        for i, value in zip(owners, values, strict=True):
-            sums[i] = value
-        done += len(owners)
-        tell(done, len(pairs))
-    for start in range(0, len(alone), CHUNK):
-        chosen = alone[start : start + CHUNK]
-        rows = [[*pairs[i][0], *pairs[i][1]][-WINDOW:] for i in chosen]
-        for i, row in zip(chosen, answerer.model.log_probs(rows, adapter=answerer.adapter), strict=True):
-            sums[i] = float(row[-len(pairs[i][1]) :].double().sum())
-        done += len(chosen)
+    sums = [0.0] * len(pairs)
+    owners = [i for i, (_, continuation) in enumerate(pairs) if continuation]
+    rows = [_row(*pairs[i]) for i in owners]
+    done = len(pairs) - len(owners)
+    for numbers, values in log_likelihoods(answerer.model, answerer.adapter, rows):
+        for n, value in zip(numbers, values, strict=True):
+            sums[owners[n]] = value
+        done += len(numbers)
         tell(done, len(pairs))
     return sums
 
 
-def _grouped(pairs: Sequence[Pair]) -> tuple[list[tuple[tuple[int, ...], list[int]]], list[int]]:
-    """(context, its pairs' positions) where sharing pays, and the positions of all others, short rows first."""
-    by_context: dict[tuple[int, ...], list[int]] = {}
-    for i, (context, continuation) in enumerate(pairs):
-        if continuation:
-            by_context.setdefault(tuple(context[-(WINDOW - len(continuation)) :]), []).append(i)
-    pays = {c: owners for c, owners in by_context.items() if (len(owners) - 1) * len(c) >= WORTH_SHARING}
-    alone = [i for c, owners in by_context.items() if c not in pays for i in owners]
-    return list(pays.items()), sorted(alone, key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
+def _row(context: Sequence[int], continuation: Sequence[int]) -> Row:
+    """At most WINDOW ids, older context cut off; one id of it always stays, since something must predict the first."""
+    kept = context[-max(WINDOW - len(continuation), 1) :]
+    return Row(ids=[*kept, *continuation], size=len(continuation))
 
 
 def answer_log_likelihoods(

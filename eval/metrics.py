@@ -15,13 +15,15 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sklearn.metrics import accuracy_score, f1_score
 
-_ALONE = r"[\p{Han}\p{Hiragana}\p{Katakana}]"
-_TOKEN = regex.compile(rf"(?V1){_ALONE}|[[\p{{L}}\p{{N}}\p{{M}}]--{_ALONE}]+")
-_CHARACTER = regex.compile(rf"({_ALONE})")
+_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+_ALONE = rf"[{_UNSPACED}--\p{{M}}]\p{{M}}*"
+_TOKEN = regex.compile(rf"(?V1){_ALONE}|[[\p{{L}}\p{{N}}\p{{M}}]--{_UNSPACED}]+")
+_CHARACTER = regex.compile(rf"(?V1)({_ALONE})")
 
 
 def words(text: str) -> list[str]:
-    """Case-folded words of any script; Han and kana characters stand alone, since no spaces part them.
+    """Case-folded words of any script; where no spaces part them (Han, kana, Thai, Lao, Khmer, Burmese) each character
+    stands alone, with its marks.
 
     A text without any letter or digit ("👍", "?!") falls back to its visible characters, so that two equal texts are
     equal here, too. Empty only for white space. rouge-score's own tokenizer keeps a-z and 0-9 alone and thereby
@@ -83,13 +85,13 @@ def corpus_chrf(references: Sequence[str], candidates: Sequence[str]) -> float:
 def signatures() -> dict[str, str]:
     """How BLEU and chrF were computed, in sacrebleu's own words: part of every measurement's key.
 
-    Source: sacrebleu prints these so that two numbers can be compared at all. "cjk:split" is ours: Han and kana
+    Source: sacrebleu prints these so that two numbers can be compared at all. "unspaced:split" is ours: Han and kana
     characters are set apart before the 13a tokenizer, which leaves every other text as it was.
     """
     bleu, chrf = _bleu(False), _chrf()
     bleu.corpus_score(["a"], [["a"]])
     chrf.corpus_score(["a"], [["a"]])
-    return {"bleu": f"{bleu.get_signature()}|cjk:split", "chrf": str(chrf.get_signature())}
+    return {"bleu": f"{bleu.get_signature()}|unspaced:split", "chrf": str(chrf.get_signature())}
 
 
 @cache
@@ -103,7 +105,7 @@ def _chrf() -> CHRF:
 
 
 def spread(text: str) -> str:
-    """The text with blanks around every Han and kana character, for tokenizers that part words at blanks."""
+    """The text with blanks around every character that `words` lets stand alone, for tokenizers that part at blanks."""
     return regex.sub(r" {2,}", " ", _CHARACTER.sub(r" \1 ", text)).strip() if _CHARACTER.search(text) else text
 
 
@@ -122,6 +124,31 @@ def token_f1(reference: str, candidate: str) -> float:
         return float(not wanted and not said)
     common = sum((wanted & said).values())
     return 2 * common / (sum(wanted.values()) + sum(said.values()))
+
+
+def distinct_2(text: str) -> float:
+    """Share of a text's pairs of neighbouring words that are different ones, 0 to 1: 1 repeats nothing.
+
+    A text without a pair says nothing and is 0. Source: Li et al. 2016, arXiv 1510.03055 (distinct-n).
+    """
+    pairs = _grams(text, 2)
+    return len(set(pairs)) / len(pairs) if pairs else 0.0
+
+
+def own_words(texts: Sequence[str]) -> list[float]:
+    """For each text the share of its runs of three words that no other text has, 0 to 1: 0 where all say the same.
+
+    A text without such a run says nothing of its own. In the manner of self-BLEU, turned round so that more is better:
+    Zhu et al. 2018 (Texygen), arXiv 1802.01886.
+    """
+    runs = [set(_grams(text, 3)) for text in texts]
+    told = Counter(gram for found in runs for gram in found)
+    return [sum(told[gram] == 1 for gram in found) / len(found) if found else 0.0 for found in runs]
+
+
+def _grams(text: str, size: int) -> list[tuple[str, ...]]:
+    found = words(text)
+    return list(zip(*(found[start:] for start in range(size)), strict=False))
 
 
 def accuracy(truth: Sequence[str], said: Sequence[str]) -> float:

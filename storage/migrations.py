@@ -36,6 +36,11 @@ def m004_chained_promotions(db: Database) -> None:
         db.execute("UPDATE promotions SET digest=? WHERE promotion_id=?", (previous, number))
 
 
+@migrations()
+def m005_signatures_of_scores(db: Database) -> None:
+    db.conn.execute("ALTER TABLE scores ADD COLUMN signature TEXT NOT NULL DEFAULT ''")
+
+
 def _apply(db: Database, script: str) -> None:
     for statement in script.split(";\n"):  # not executescript: that would commit half a step
         if statement.strip():

@@ -240,6 +240,7 @@ class Score:
     `value` is the mean of the items (or the corpus number where a metric is no mean; then the items are what is
     paired). `stderr` is that of `value`. `chance` is what guessing gives, None where guessing means nothing.
     `key` is the digest of (base, adapter, template, task, generation): equal keys mean the same measurement.
+    `signature` says how the metric was computed where that can be done in several ways (sacrebleu's).
     """
 
     key: str
@@ -254,6 +255,7 @@ class Score:
     items: tuple[ItemScore, ...]
     chance: float | None = None
     seconds: float = 0.0
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,8 @@ class Scores:
     def add(self, score: Score, *, base_digest: str, adapter_digest: str | None) -> None:
         with self._connections.write() as db:
             db.execute(
-                "INSERT OR IGNORE INTO scores VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "INSERT OR IGNORE INTO scores(key, base_digest, adapter_digest, benchmark, metric, domain, direction, unit,"
+                " value, stderr, n, chance, seconds, signature, items, scored_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     score.key,
                     base_digest,
@@ -38,6 +39,7 @@ class Scores:
                     score.n,
                     score.chance,
                     score.seconds,
+                    score.signature,
                     json.dumps([[i.item_id, i.cluster, i.value] for i in score.items]),
                     to_text(self._clock()),
                 ),
@@ -60,6 +62,13 @@ class Scores:
                     to_text(self._clock()),
                 ),
             )
+
+    def runs_before(self, run_id: int) -> int:
+        """How many earlier runs have measured a base: the place of this run's items in each pool, resumed or not."""
+        found = self._connections.db.execute(
+            "SELECT count(*) FROM scorecards WHERE subject='base' AND run_id < ?", (run_id,)
+        ).fetchone()
+        return int(found[0])
 
     def card(self, run_id: int, subject: str) -> Scorecard | None:
         row = next(
@@ -135,6 +144,7 @@ def _score(row: dict[str, Any]) -> Score:
             "n",
             "chance",
             "seconds",
+            "signature",
         )
     }
     return Score(**kept, items=items)

@@ -109,8 +109,15 @@ class Settings(BaseSettings):
     target_items: int = Field(64, ge=8, description="holdout rows that are scored")
     target_generations: int = Field(32, ge=4, description="holdout rows that are answered in full for ROUGE and BLEU")
     general_tasks: Names = Field(
-        ("arc_easy", "piqa", "sciq", "hellaswag"), description="multiple-choice benchmarks; any lm-eval task name works"
+        ("arc_easy", "piqa", "sciq", "hellaswag"),
+        description="general benchmarks: fetched ones, any lm-eval task, or one of yours in DATA_DIR/tasks",
     )
+    judge_url: str = Field(
+        "",
+        description="OpenAI-compatible server that compares answers in scoring; texts are sent to it; empty: none is asked",
+    )
+    judge_key: SecretStr = Field(SecretStr(""), description="API key of that server, if it wants one")
+    judge_model: str = Field("judge", description="name of the judging model there")
     margin_points: float = Field(7.5, gt=0, description="largest tolerated loss on a benchmark in per cent points")
     margin_bits: float = Field(2.0, gt=0, description="largest tolerated rise of bits per byte, in per cent of base")
 
@@ -167,6 +174,11 @@ class Settings(BaseSettings):
     def suite_dir(self) -> Path:
         """Where `evenkeel suite fetch` puts the real benchmarks."""
         return self.cache_dir / "suite"
+
+    @property
+    def tasks_dir(self) -> Path:
+        """Where an operator's own benchmarks lie: task files and their rows."""
+        return self.data_dir / "tasks"
 
     @property
     def base_dir(self) -> Path:

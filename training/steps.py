@@ -5,21 +5,25 @@ Knows models. Runs where torch may be loaded; the worker itself never does that.
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bot.engine.model import LoadedModel
 from eval.benchmark import Answerer
+from eval.gate import decide
+from eval.judge import Pair, asker, in_words, judge
 from eval.learned import check_corrections
 from eval.policy import policy_from
-from eval.suite import plan_from, score
+from eval.sealed import Subject, final_look
+from eval.suite import Progress, plan_from, score
+from eval.target import answered
 from eval.watch import Watch
 from storage.clock import to_text, utc_now
 from storage.ledger import Ledger
 from storage.recipe import Recipe
-from storage.records import Scorecard
+from storage.records import Lesson, Scorecard
 from storage.settings import Settings, load_settings
 from storage.weights import adapter_path
 from training.dataset import load_dataset
@@ -58,49 +62,58 @@ def tune_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
 def score_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """Score base, champion and candidate; cards and scores go to the ledger, the result names their sizes.
 
-    The candidate's suite ends early once its refusal is certain.
+    The candidate's suite ends early once its refusal is certain; one that would be promoted is looked at once more, on
+    the sealed items.
     """
     settings = load_settings(**job["settings"], _env_file=None)
-    plan, dataset = plan_from(settings), load_dataset(Path(job["dataset"]))
-    ledger, model = Ledger(settings.ledger_path), LoadedModel.load(Path(job["base"]))
-    cards: dict[str, Scorecard] = {}
+    dataset, ledger = load_dataset(Path(job["dataset"])), Ledger(settings.ledger_path)
     try:
+        turn = ledger.scores.runs_before(job["run_id"])
+        plan = plan_from(settings, turn=turn, train=dataset.train)
+        model, cards = LoadedModel.load(Path(job["base"])), dict[Subject, Scorecard]()
         for number, (subject, digest) in enumerate(job["subjects"]):
             if digest is not None:
                 model.add_adapter(adapter_path(settings.weights_dir, digest))
-
-            def show(done: int, total: int, text: str, subject: str = subject, number: int = number) -> None:
-                tell(
-                    {
-                        "done": number * total + done,
-                        "total": len(job["subjects"]) * total,
-                        "unit": "items",
-                        "text": f"{subject}: {text}",
-                    }
-                )
-
-            on_trial = subject == "candidate" and "base" in cards
-            cards[subject] = score(
-                model,
-                digest,
-                plan=plan,
-                holdout=dataset.holdout,
-                train=dataset.train,
-                ledger=ledger,
-                progress=show,
-                run_id=job["run_id"],
-                watch=Watch(base=cards["base"], champion=cards.get("champion"), policy=policy_from(settings))
-                if on_trial
-                else None,
+            watch = (
+                Watch(base=cards["base"], champion=cards.get("champion"), policy=policy_from(settings))
+                if subject == "candidate"
+                else None
             )
+            cards[subject] = score(
+                model, digest, plan=plan, holdout=dataset.holdout, train=dataset.train, ledger=ledger,
+                progress=_shown(tell, subject, number, len(job["subjects"])), run_id=job["run_id"],
+                general=subject != "champion", watch=watch)  # fmt: skip
             ledger.scores.add_card(cards[subject], run_id=job["run_id"], subject=subject)
-            if subject == "candidate" and settings.learn_from_slack:
-                look_at_corrections(Answerer(model=model, adapter=digest), ledger, settings, job["run_id"])
-            if digest is not None:
+            if subject == "champion":
                 model.remove_adapter(digest)
+        if _would_be_promoted(cards, settings):
+            sealed = plan_from(settings, turn=turn, sealed=True, train=dataset.train)
+            show = _shown(tell, "the final look", 0, 1)
+            cards = final_look(model, cards, plan=sealed, ledger=ledger, progress=show, run_id=job["run_id"])
+            for subject, card in cards.items():
+                ledger.scores.add_card(card, run_id=job["run_id"], subject=subject)
+        if settings.learn_from_slack:
+            candidate = Answerer(model=model, adapter=cards["candidate"].adapter_digest)
+            look_at_corrections(candidate, ledger, settings, job["run_id"])
+        if settings.judge_url:
+            ask_the_judge(model, cards["candidate"].adapter_digest, dataset.holdout, ledger, settings, job["run_id"])
     finally:
         ledger.close()
     return {"scores": {subject: len(card.scores) for subject, card in cards.items()}}
+
+
+def _shown(tell: Tell, what: str, number: int, of: int) -> Progress:
+    def show(done: int, total: int, text: str) -> None:
+        tell({"done": number * total + done, "total": of * total, "unit": "items", "text": f"{what}: {text}"})
+
+    return show
+
+
+def _would_be_promoted(cards: Mapping[Subject, Scorecard], settings: Settings) -> bool:
+    decision = decide(
+        base=cards["base"], champion=cards.get("champion"), candidate=cards["candidate"], policy=policy_from(settings)
+    )
+    return decision.verdict == "PROMOTE"
 
 
 def look_at_corrections(answerer: Answerer, ledger: Ledger, settings: Settings, run_id: int) -> None:
@@ -114,6 +127,26 @@ def look_at_corrections(answerer: Answerer, ledger: Ledger, settings: Settings, 
     if checked:
         seconds = time.monotonic() - began
         ledger.runs.note(run_id, "scoring", f"{passed} of {checked} corrections pass ({seconds:.0f} s)")
+
+
+def ask_the_judge(
+    model: LoadedModel, adapter: str | None, holdout: Sequence[Lesson], ledger: Ledger, settings: Settings, run_id: int
+) -> None:
+    """What a judge makes of candidate and base on held-out questions; advice, so whatever goes wrong fails no run."""
+    try:
+        base, tuned = (
+            answered(Answerer(model=model, adapter=who), holdout, count=settings.target_generations,
+                     max_new_tokens=settings.max_new_tokens, seed=settings.seed, tell=lambda *_: None)
+            for who in (None, adapter))  # fmt: skip
+        pairs = [
+            Pair(question=lesson.question, approved=lesson.answer, base=plain, tuned=said)
+            for (lesson, plain), (_, said) in zip(base, tuned, strict=True)
+        ]
+        key = load_settings().judge_key.get_secret_value()  # a job carries no secret
+        text = in_words(judge(pairs, asker(settings.judge_url, key, settings.judge_model)))
+    except Exception as error:  # the named place: what went wrong is a line of the run's history
+        text = f"the judge at {settings.judge_url} could not be asked: {type(error).__name__}: {error}"
+    ledger.runs.note(run_id, "scoring", text)
 
 
 STEPS: Mapping[str, Callable[[Mapping[str, Any], Tell], dict[str, Any]]] = {"tune": tune_step, "score": score_step}

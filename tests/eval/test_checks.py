@@ -22,6 +22,15 @@ KEPT: list[tuple[str, dict[str, Any]]] = [
     ('```json\n{"name": "x", "age": 3}\n```', {"kind": "json_keys", "keys": ["name", "age"]}),
     ("Yes.", {"kind": "one_of", "options": ["yes", "no"]}),
     ("red green blue", {"kind": "no_commas"}),
+    ('```\n["a", "b"]\n```', {"kind": "json_list", "n": 2}),
+    ("one two three", {"kind": "n_words", "n": 3}),
+    ("One. Two!", {"kind": "n_sentences", "n": 2}),
+    ("pear\n\nplum\nfig", {"kind": "n_lines", "n": 3}),
+    ("Step one: water\n\nstep two: tea", {"kind": "each_line_starts", "text": "step"}),
+    ("Breakfast comes before dinner", {"kind": "in_order", "texts": ["breakfast", "dinner"]}),
+    ("Hello, hello! HELLO.", {"kind": "times", "text": "hello", "n": 3}),
+    ("up to a hundred years", {"kind": "no_digits"}),
+    ("おはようございます、先生！", {"kind": "script", "name": "Hiragana"}),
 ]
 BROKEN: list[tuple[str, dict[str, Any]]] = [
     ("nothing of it", {"kind": "contains", "text": "lighthouse"}),
@@ -38,6 +47,15 @@ BROKEN: list[tuple[str, dict[str, Any]]] = [
     ('{"name": "x"}', {"kind": "json_keys", "keys": ["name", "age"]}),
     ("yes and no", {"kind": "one_of", "options": ["yes", "no"]}),
     ("red, green", {"kind": "no_commas"}),
+    ('["a", "b", "c"]', {"kind": "json_list", "n": 2}),
+    ("one two three", {"kind": "n_words", "n": 4}),
+    ("One. Two!", {"kind": "n_sentences", "n": 1}),
+    ("pear, plum, fig", {"kind": "n_lines", "n": 3}),
+    ("Step one: water\nThen tea", {"kind": "each_line_starts", "text": "step"}),
+    ("Dinner comes after breakfast", {"kind": "in_order", "texts": ["breakfast", "dinner"]}),
+    ("Hello, othello", {"kind": "times", "text": "hello", "n": 2}),
+    ("up to 100 years", {"kind": "no_digits"}),
+    ("ohayo ございます", {"kind": "script", "name": "Hiragana"}),
 ]
 
 

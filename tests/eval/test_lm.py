@@ -10,9 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bot.engine.model import LoadedModel
-from eval.benchmark import Answerer
+from eval.benchmark import Answerer, Deal
 from eval.lm import AnswererLM, answer_log_likelihoods, continuations, generated, rolling
-from eval.local_tasks import local_benchmark
+from eval.local_tasks import local_benchmark, local_tasks
 from eval.metrics import choice_probabilities
 from storage.settings import Settings
 
@@ -43,7 +43,7 @@ def direct(tiny_folder: Path) -> Any:
 
 
 def test_lm_eval_agrees_with_a_direct_computation_item_by_item(base: Answerer, small: Settings, direct: Any) -> None:
-    benchmark = local_benchmark("arc_easy", small.suite_dir, items=8, seed=3)
+    benchmark = local_benchmark(local_tasks(small)["arc_easy"], Deal(items=8, seed=3))
     right, sure = benchmark.measure(base, quietly)
 
     choices = {0: ["ice", "steam", "sand"], 1: ["in trees", "in water"]}
@@ -64,20 +64,6 @@ def test_order_and_batches_do_not_change_an_item(base: Answerer) -> None:
 
     assert together[:3] == pytest.approx([continuations(base, [pair], quietly)[0] for pair in pairs[:3]], abs=1e-4)
     assert together[3:6] == pytest.approx(together[:3], abs=1e-4)
-
-
-def test_a_shared_context_gives_what_whole_rows_give(
-    base: Answerer, adapters: tuple[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    context = list(range(20, 90))
-    pairs = [(context, [5, 6, 7]), (context, [8]), (context, list(range(30, 70))), ([3, 4], [5]), (context, [])]
-
-    for who in (base, Answerer(model=base.model, adapter=adapters[0])):
-        monkeypatch.setattr("eval.lm.WORTH_SHARING", 1)
-        shared = continuations(who, pairs, quietly)
-        monkeypatch.setattr("eval.lm.WORTH_SHARING", 10**9)
-        assert shared == pytest.approx(continuations(who, pairs, quietly), rel=5e-3)
-        assert shared[4] == 0
 
 
 def test_an_adapter_speaks_for_itself_and_the_base_alone_stays_the_base(
@@ -172,4 +158,4 @@ def test_a_local_benchmark_opens_no_connection(
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
-    assert len(list(local_benchmark("arc_easy", small.suite_dir, items=8, seed=3).measure(base, quietly))) == 2
+    assert len(list(local_benchmark(local_tasks(small)["arc_easy"], Deal(items=8, seed=3)).measure(base, quietly))) == 2

@@ -13,8 +13,10 @@ from eval.metrics import (
     choice_probabilities,
     corpus_bleu,
     corpus_chrf,
+    distinct_2,
     exact_match,
     macro_f1,
+    own_words,
     rouge_l,
     sentence_bleu,
     sentence_chrf,
@@ -45,6 +47,24 @@ def test_identical_texts_are_perfect_in_every_script(text: str) -> None:
     assert [metric(text, text) for metric in PAIR_METRICS] == [1.0, 1.0, 1.0]
     assert sentence_bleu(text, text) == pytest.approx(100)
     assert sentence_chrf(text, text) == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("reference", "candidate"),
+    [
+        ("パスワードは設定から再設定できます。", "パスワードは管理画面で変更できます。"),
+        ("请在设置中重置密码。", "请在账户中修改密码。"),
+        ("Сбросьте пароль в настройках.", "Смените пароль в настройках аккаунта."),
+        ("أعد تعيين كلمة المرور من الإعدادات", "غيّر كلمة المرور من الحساب"),
+        ("รีเซ็ตรหัสผ่านได้ที่การตั้งค่า", "เปลี่ยนรหัสผ่านได้ที่หน้าบัญชี"),
+        ("비밀번호는 설정에서 재설정하세요", "비밀번호는 설정에서 바꾸세요"),
+    ],
+)
+def test_answers_that_share_a_part_are_alike_in_part_in_every_script(reference: str, candidate: str) -> None:
+    for metric in (rouge_l, token_f1):
+        assert 0.2 < metric(reference, candidate) < 0.9
+    assert 5 < sentence_bleu(reference, candidate) < 90
+    assert 5 < sentence_chrf(reference, candidate) < 90
 
 
 @given(text=TEXTS)
@@ -127,3 +147,16 @@ def test_length_normalised_probabilities_do_not_favour_the_short_choice() -> Non
 
 def test_a_choice_without_a_number_makes_the_item_unknown() -> None:
     assert all(map(math.isnan, choice_probabilities([math.nan, -1.0])))
+
+
+def test_text_that_repeats_itself_has_fewer_different_pairs() -> None:
+    assert distinct_2("one two three four") == 1.0
+    assert distinct_2("go on and on and on and on") == pytest.approx(3 / 7)
+    assert distinct_2("パスパスパス") == pytest.approx(2 / 5)
+    assert distinct_2("") == distinct_2("word") == 0.0
+
+
+def test_what_another_text_says_too_is_not_its_own() -> None:
+    assert own_words(["we open at nine", "we open at ten", "closed"]) == [0.5, 0.5, 0.0]
+    assert own_words(["the same old song again"] * 3) == [0.0] * 3
+    assert own_words(["a b c d", "e f g h"]) == [1.0, 1.0]

@@ -9,7 +9,7 @@ from lm_eval.tasks import TaskManager
 
 from bot.engine.model import LoadedModel
 from eval import registry
-from eval.benchmark import Answerer, Measured
+from eval.benchmark import Answerer, Deal, Measured
 from eval.registry import registry_benchmark
 from storage.errors import ConfigurationError, EvenkeelError
 
@@ -54,7 +54,7 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def measured(name: str, model: LoadedModel, *, items: int = 5) -> list[Measured]:
-    benchmark = registry_benchmark(name, items=items, seed=1)
+    benchmark = registry_benchmark(name, Deal(items=items, seed=1))
     found = list(benchmark.measure(Answerer(model=model, adapter=None), lambda *_: None))
     assert [(m.benchmark, m.metric) for m in found] == list(benchmark.expects)
     assert all(len(m.items) == items for m in found)
@@ -63,9 +63,9 @@ def measured(name: str, model: LoadedModel, *, items: int = 5) -> list[Measured]
 
 @pytest.mark.usefixtures("theirs")
 def test_multiple_choice_of_theirs_has_acc_norm_and_p_correct(tiny_model: LoadedModel) -> None:
-    right, sure = measured("their_choice", tiny_model)
+    plain, right, sure = measured("their_choice", tiny_model)
 
-    assert (right.metric, right.chance) == ("acc_norm", 0.5)
+    assert (plain.metric, right.metric, right.chance) == ("acc", "acc_norm", 0.5)
     assert all((item.value > 0.5) == bool(hit.value) for item, hit in zip(sure.items, right.items, strict=True))
 
 
@@ -76,7 +76,7 @@ def test_multiple_choice_of_theirs_has_acc_norm_and_p_correct(tiny_model: Loaded
         ("their_text", "bits_per_byte", "lower"),
         ("their_answer", "exact_match", "higher"),
         ("their_last_word", "acc", "higher"),
-        ("their_group", "acc_norm", "higher"),
+        ("their_group", "acc", "higher"),
     ],
 )
 def test_other_kinds_give_the_metric_that_they_log(
@@ -90,13 +90,13 @@ def test_other_kinds_give_the_metric_that_they_log(
 @pytest.mark.usefixtures("theirs")
 def test_a_task_that_we_cannot_read_is_said_at_once() -> None:
     with pytest.raises(ConfigurationError, match="their_odd_one answers by loglikelihood_rolling and logs word_perp"):
-        registry_benchmark("their_odd_one", items=4, seed=1)
+        registry_benchmark("their_odd_one", Deal(items=4, seed=1))
 
 
 @pytest.mark.usefixtures("theirs")
 def test_an_unknown_name_is_said_at_once() -> None:
-    with pytest.raises(ConfigurationError, match="'nonsense' is neither one of our task files nor a task of lm-eval"):
-        registry_benchmark("nonsense", items=4, seed=1)
+    with pytest.raises(ConfigurationError, match="'nonsense' is neither a task file here nor a task of lm-eval"):
+        registry_benchmark("nonsense", Deal(items=4, seed=1))
 
 
 def test_rows_that_cannot_be_had_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,11 +109,11 @@ def test_rows_that_cannot_be_had_say_what_to_do(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(registry, "known_tasks", Offline)
 
     with pytest.raises(EvenkeelError, match="gsm8k could not be loaded .*Couldn't reach.* take the name out of"):
-        registry_benchmark("gsm8k", items=4, seed=1)
+        registry_benchmark("gsm8k", Deal(items=4, seed=1))
 
 
 def test_other_rows_are_another_measurement(theirs: Path) -> None:
-    before = registry_benchmark("their_choice", items=9, seed=1).digest
+    before = registry_benchmark("their_choice", Deal(items=9, seed=1)).digest
     theirs.write_text(theirs.read_text().replace("Is 3 even?", "Is three even?"))
 
-    assert registry_benchmark("their_choice", items=9, seed=1).digest != before
+    assert registry_benchmark("their_choice", Deal(items=9, seed=1)).digest != before

@@ -9,12 +9,14 @@ import pytest
 
 from bot.engine.model import LoadedModel
 from eval import suite
-from eval.benchmark import Benchmark, Measured, draw
+from eval.benchmark import DATA, Benchmark, Deal, Measured, draw, read_rows
 from eval.gate import Policy
-from eval.suite import Plan, against_chance, fault, plan_from, score
+from eval.sealed import final_look
+from eval.suite import Plan, against_chance, fault, picked, plan_from, score
 from eval.watch import Watch
 from storage.errors import EvenkeelError
 from storage.ledger import Ledger
+from storage.picks import win_rate
 from storage.records import ItemScore, Lesson, Score, Scorecard
 from storage.settings import Settings
 
@@ -64,8 +66,19 @@ def test_a_scorecard_is_whole_and_in_the_plans_order(
     assert plan.missing == ()
     pairs = [(s.benchmark, s.metric) for s in card.scores]
     assert pairs[0] == ("support", "bits_per_byte")
-    assert pairs[7:] == list(plan.expects)
-    assert {"arc_easy", "instructions", "refusal", "over_refusal", "instruct_answers"} <= {b for b, _ in pairs}
+    assert pairs[8:] == list(plan.expects)
+    bleu = card.get("support", "bleu")
+    assert bleu is not None and ledger.scores.find(bleu.key) == bleu and "tok:13a" in bleu.signature
+    assert {
+        "arc_easy",
+        "arithmetic",
+        "honesty.abstention",
+        "diversity",
+        "instructions",
+        "refusal",
+        "over_refusal",
+        "instruct_answers",
+    } <= {b for b, _ in pairs}
     assert any(b.startswith("languages.") for b, _ in pairs) and any(b.startswith("open_text.") for b, _ in pairs)
     assert all(s.n == len(s.items) >= 2 and math.isfinite(s.value) and s.stderr >= 0 for s in card.scores)
     assert (card.base_digest, card.adapter_digest, card.suite_digest) == (tiny_model.base_digest, None, plan.digest)
@@ -215,7 +228,7 @@ def test_a_plan_is_the_same_plan_when_made_again_and_another_with_another_seed(s
 def test_a_name_that_is_not_ours_goes_to_lm_evals_registry(small: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def record(name: str, *, items: int, seed: int) -> Benchmark:
+    def record(name: str, deal: Deal) -> Benchmark:
         asked.append(name)
         return toy(name, lambda _: ())
 
@@ -279,3 +292,108 @@ def test_the_rest_of_the_suite_is_spared_once_a_refusal_is_certain(
 
     assert asked == ["kept", "lost"] and [s.benchmark for s in card.scores] == ["kept", "lost"]
     assert "stopped early, the verdict is certain: lost (pass): 100.0 % → 50.0 %" in said(ledger, run_id)
+
+
+def test_a_champion_is_asked_the_target_alone_under_the_plan_of_the_run(
+    tiny_model: LoadedModel, adapters: tuple[str, str], ledger: Ledger, lessons: Make
+) -> None:
+    def crash_too(_: Any) -> tuple[ItemScore, ...]:
+        raise AssertionError("the champion was asked a general benchmark")
+
+    plan = plan_of(toy("x", crash_too))
+
+    card = run(plan, tiny_model, ledger, adapters[0], holdout=lessons("h", 8), general=False)
+
+    assert {s.domain for s in card.scores} == {"target"}
+    assert card.suite_digest == plan.digest
+
+
+def test_another_turn_asks_other_items_and_the_same_turn_the_same(small: Settings) -> None:
+    settings = small.model_copy(update={"suite_items": 20})
+
+    first, again, next_one = (plan_from(settings, turn=turn) for turn in (0, 0, 1))
+
+    assert first.digest == again.digest != next_one.digest
+    assert first.expects == next_one.expects
+
+
+def test_items_that_training_holds_are_left_out_named_and_asked_of_nobody(
+    small: Settings, tiny_model: LoadedModel, ledger: Ledger, run_id: int
+) -> None:
+    text = next(row["text"] for row in read_rows(DATA / "open_text.jsonl") if row["register"] == "news")
+    told = Lesson(
+        lesson_id="l", source="ticket", conversation_id="c", messages=({"role": "user", "content": "Any news?"},),
+        answer=f"Yes. {text}")  # fmt: skip
+    settings = small.model_copy(update={"suite_items": 40})
+
+    clean, plan = plan_from(settings), plan_from(settings, train=(told,))
+
+    (item,) = [name for benchmark in plan.general for name in benchmark.left_out]
+    (note,) = plan.notes
+    assert note == f"open_text: 1 items are left out, because the training rows hold them: {item}"
+    assert [b.name for b in plan.general] == [b.name for b in clean.general]
+    assert [b.name for b, c in zip(plan.general, clean.general, strict=True) if b.digest != c.digest] == ["open_text"]
+    run(replace(plan, general=()), tiny_model, ledger, run_id=run_id)
+    assert "left out" not in said(ledger, run_id)
+    few = tuple(b for b in plan.general if b.name == "open_text")
+    card = run(replace(plan, general=few), tiny_model, ledger, run_id=run_id)
+    assert note in said(ledger, run_id)
+    assert item not in {i.item_id for s in card.scores for i in s.items}
+
+
+def test_the_final_look_joins_sealed_items_to_base_and_candidate_and_keeps_the_base_for_the_next(
+    tiny_model: LoadedModel, adapters: tuple[str, str], ledger: Ledger, run_id: int
+) -> None:
+    calls: list[str | None] = []
+
+    def sealed_items(answerer: Any) -> tuple[ItemScore, ...]:
+        calls.append(answerer.adapter)
+        return tuple(ItemScore(item_id=f"s{i}", cluster=f"s{i}", value=1.0) for i in range(4))
+
+    plan = plan_of(toy("x", lambda _: items(0.0, 1.0)), toy("y", lambda _: items(0.0, 1.0), digest="y"))
+    sealed = plan_of(toy("x", sealed_items, digest="sealed"))
+    cards = {
+        "base": run(plan, tiny_model, ledger),
+        "champion": run(plan, tiny_model, ledger, adapters[1]),
+        "candidate": run(plan, tiny_model, ledger, adapters[0]),
+    }
+
+    looked = [
+        final_look(
+            tiny_model, cards, plan=sealed, ledger=ledger, progress=lambda *_: None, run_id=run_id)  # type: ignore[arg-type]
+        for _ in range(2)
+    ]  # fmt: skip
+
+    assert looked[0] == looked[1]
+    assert calls == [None, adapters[0]]
+    assert len({card.suite_digest for card in looked[0].values()}) == 1
+    assert looked[0]["base"].suite_digest != plan.digest
+    for subject in ("base", "candidate"):
+        wide = looked[0][subject].get("x", "acc")  # type: ignore[index]
+        assert wide is not None and (wide.n, wide.value, wide.chance) == (6, pytest.approx(5 / 6), 0.5)
+        assert ledger.scores.find(wide.key) == wide
+        assert looked[0][subject].get("y", "acc") == cards[subject].get("y", "acc")  # type: ignore[index]
+    assert looked[0]["champion"].scores == cards["champion"].scores
+
+
+def test_a_final_look_that_the_base_cannot_be_asked_decides_nothing(
+    tiny_model: LoadedModel, adapters: tuple[str, str], ledger: Ledger, run_id: int
+) -> None:
+    plan = plan_of(toy("x", lambda _: items(0.0, 1.0)))
+    cards = {"base": run(plan, tiny_model, ledger), "candidate": run(plan, tiny_model, ledger, adapters[0])}
+
+    with pytest.raises(EvenkeelError, match="x is missing: RuntimeError: out of memory"):
+        final_look(
+            tiny_model, cards, plan=plan_of(toy("x", crash, digest="s")), ledger=ledger, progress=lambda *_: None,  # type: ignore[arg-type]
+            run_id=run_id)  # fmt: skip
+
+
+def test_what_reviewers_preferred_blind_is_told_with_its_interval(
+    tiny_model: LoadedModel, adapters: tuple[str, str], ledger: Ledger, run_id: int
+) -> None:
+    plan = plan_of(toy("x", lambda _: items(0.0, 1.0)))
+
+    run(plan, tiny_model, ledger, adapters[0], run_id=run_id)
+
+    assert "blind pairs" not in said(ledger, run_id)
+    assert picked(win_rate(6, 2, 2)) == ("picked over base in 70.0 % of 10 blind pairs, ties as half (39.7 to 89.2 %)",)

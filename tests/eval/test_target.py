@@ -60,7 +60,8 @@ def test_the_right_answers_word_for_word_are_perfect(
     assert {m: s.value for m, s in scores.items() if s.value is not None} == pytest.approx(
         {"bleu": 100.0, "chrf": 100.0, "topic_acc": 1.0, "macro_f1": 1.0}
     )
-    assert {i.value for i in scores["rouge_l"].items} == {1.0}
+    assert {i.value for metric in ("rouge_l", "exact_match", "f1") for i in scores[metric].items} == {1.0}
+    assert scores["bleu"].signature.startswith("nrefs:1|case:mixed|") and "version:" in scores["chrf"].signature
     assert scores["topic_acc"].chance == pytest.approx(1 / 3)
 
 

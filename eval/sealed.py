@@ -1,0 +1,84 @@
+"""The final look: a candidate that would be promoted is asked the sealed items, and judged on all that it was asked.
+
+Knows scorecards and the plan of a sealed deal (eval/benchmark.py says which items are sealed); decides nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+from bot.engine.model import LoadedModel
+from eval.benchmark import Answerer
+from eval.spread import clustered_stderr, mean
+from eval.suite import Desk, Plan, Progress, require_whole
+from storage.digests import digest_of
+from storage.ledger import Ledger
+from storage.records import Score, Scorecard
+
+Subject = Literal["base", "champion", "candidate"]
+
+
+def final_look(
+    model: LoadedModel,
+    cards: Mapping[Subject, Scorecard],
+    *,
+    plan: Plan,
+    ledger: Ledger,
+    progress: Progress,
+    run_id: int,
+) -> dict[Subject, Scorecard]:
+    """The cards of a run with the sealed items of `plan` added to the items of base and candidate.
+
+    A benchmark of two looks is one score over all items seen; without a sealed item the cards stay as they are. Costs a
+    pass over the sealed items for each of the two, the base's unless known from an earlier look. Raises EvenkeelError
+    when the base cannot be measured on them.
+    """
+    if not plan.general:
+        return dict(cards)
+    digest = digest_of([cards["base"].suite_digest, plan.digest])
+    sealed: dict[Subject, Scorecard] = {}
+    for subject in ("base", "candidate"):
+        card = cards[subject]
+        desk = Desk(Answerer(model=model, adapter=card.adapter_digest), ledger, progress, plan.cost, run_id)
+        sealed[subject] = replace(card, scores=desk.line(plan.general))
+        if subject == "base":
+            desk.note(*plan.notes)
+            require_whole(sealed[subject], plan, desk.faults)
+    return {
+        subject: replace(_widened(card, sealed.get(subject), ledger), suite_digest=digest)
+        for subject, card in cards.items()
+    }
+
+
+def _widened(card: Scorecard, sealed: Scorecard | None, ledger: Ledger) -> Scorecard:
+    """The card with each sealed score joined to its own, and kept; one that has no sealed score stays as it was."""
+    scores = []
+    for one in card.scores:
+        more = sealed.get(one.benchmark, one.metric) if sealed else None
+        if more is not None:
+            one = joined(one, more)
+            ledger.scores.add(one, base_digest=card.base_digest, adapter_digest=card.adapter_digest)
+        scores.append(one)
+    return replace(card, scores=tuple(scores))
+
+
+def joined(one: Score, other: Score) -> Score:
+    """One score over the items of two disjoint hands of the same benchmark and answerer, of a metric that is a mean."""
+    items = (*one.items, *other.items)
+    values = [item.value for item in items]
+    return replace(
+        one,
+        key=digest_of([one.key, other.key]),
+        items=items,
+        n=len(items),
+        value=mean(values),
+        stderr=clustered_stderr(values, [item.cluster for item in items]),
+        chance=_mean_chance(one, other),
+        seconds=one.seconds + other.seconds,
+    )
+
+
+def _mean_chance(one: Score, other: Score) -> float | None:
+    if one.chance is None or other.chance is None:
+        return None
+    return (one.n * one.chance + other.n * other.chance) / (one.n + other.n)

@@ -1,0 +1,99 @@
+"""An operator's own benchmarks: a task file and its rows in DATA_DIR/tasks, offline, and clear when broken."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bot.engine.model import LoadedModel
+from eval.benchmark import Answerer, Deal
+from eval.local_tasks import local_benchmark, local_tasks
+from eval.suite import plan_from
+from storage.errors import ConfigurationError
+from storage.settings import Settings
+
+MEAN = "aggregation: mean, higher_is_better: true"
+CHOICE = (
+    "task: house_rules\ndataset_path: json\ndataset_kwargs: {data_files: {test: rules.jsonl}}\ntest_split: test\n"
+    "output_type: multiple_choice\ndoc_to_text: '{{q}}'\ndoc_to_target: gold\ndoc_to_choice: options\n"
+    f"metric_list: [{{metric: acc, {MEAN}}}]\n"
+)
+WRITTEN = (
+    "task: house_words\ndataset_path: json\ndataset_kwargs: {data_files: {test: rules.jsonl}}\ntest_split: test\n"
+    "output_type: generate_until\ndoc_to_text: '{{q}}'\ndoc_to_target: '{{options[gold]}}'\n"
+    f"generation_kwargs: {{until: ['.'], max_gen_toks: 4}}\nmetric_list: [{{metric: exact_match, {MEAN}}}]\n"
+)
+
+
+@pytest.fixture
+def theirs(small: Settings) -> Settings:
+    rows = [
+        {"id": f"rule-{i}", "q": f"May guests bring {i} dogs?", "options": ["yes", "no", "ask"], "gold": i % 3, "cluster": f"c{i // 2}"}
+        for i in range(10)
+    ]  # fmt: skip
+    put(small, "rules.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    put(small, "house_rules.yaml", CHOICE)
+    put(small, "house_words.yaml", WRITTEN)
+    return small
+
+
+def put(settings: Settings, name: str, text: str) -> Path:
+    settings.tasks_dir.mkdir(parents=True, exist_ok=True)
+    path = settings.tasks_dir / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(("name", "metrics"), [("house_rules", ["acc", "p_correct"]), ("house_words", ["exact_match"])])
+def test_their_task_is_measured_like_ours(
+    name: str, metrics: list[str], theirs: Settings, tiny_model: LoadedModel
+) -> None:
+    benchmark = local_benchmark(local_tasks(theirs)[name], Deal(items=6, seed=1))
+
+    found = list(benchmark.measure(Answerer(model=tiny_model, adapter=None), lambda *_: None))
+
+    assert [m.metric for m in found] == metrics
+    assert all(len(m.items) == 6 for m in found)
+    assert {i.item_id.split("-")[0] for i in found[0].items} == {"rule"}
+    assert {i.cluster for i in found[0].items} <= {f"c{n}" for n in range(5)}
+
+
+def test_it_is_named_like_any_other_and_has_the_same_digest_in_every_process(theirs: Settings) -> None:
+    settings = theirs.model_copy(update={"general_tasks": ("house_rules", "arc_easy")})
+
+    plans = [plan_from(settings) for _ in range(2)]
+
+    assert ("house_rules", "p_correct") in plans[0].expects
+    assert plans[0].digest == plans[1].digest
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("bad.yaml", "task: [unclosed\n", r"bad\.yaml cannot be read: .*line"),
+        ("bad.yaml", "task: nothing_else\n", r"bad\.yaml needs task, output_type and dataset_kwargs"),
+        ("bad.yaml", "- a list\n", r"bad\.yaml needs task"),
+        ("bad.yaml", CHOICE.replace("house_rules", "arc_easy"), r"arc_easy is the name of a task that Evenkeel has"),
+        ("rules.jsonl", '{"id": "a"}\nno json\n', r"rules\.jsonl, line 2: no JSON"),
+        ("rules.jsonl", '{"q": "no id"}\n', r"rules\.jsonl, line 1: no object with an id"),
+    ],
+)
+def test_a_broken_file_is_named(file: str, text: str, said: str, theirs: Settings) -> None:
+    put(theirs, file, text)
+
+    with pytest.raises(ConfigurationError, match=said):
+        plan_from(theirs.model_copy(update={"general_tasks": ("house_rules",)}))
+
+
+def test_rows_that_are_not_there_are_named(theirs: Settings) -> None:
+    (theirs.tasks_dir / "rules.jsonl").unlink()
+
+    with pytest.raises(ConfigurationError, match=r"rules\.jsonl cannot be read"):
+        plan_from(theirs.model_copy(update={"general_tasks": ("house_rules",)}))
+
+
+def test_rows_without_what_the_task_file_reads_are_named(theirs: Settings) -> None:
+    put(theirs, "rules.jsonl", '{"id": "a", "q": "What?"}\n{"id": "b", "q": "Who?"}\n')
+
+    with pytest.raises(ConfigurationError, match=r"house_rules .*rules\.jsonl"):
+        plan_from(theirs.model_copy(update={"general_tasks": ("house_rules",)}))
