@@ -15,7 +15,7 @@ from bot.engine.layers import Segment
 Mode = Literal["paired", "deferred"]
 BEARABLE = 1.15  # how much longer a user may wait for a token because of a shadow
 SIZES = (1, 2, 4, 8)
-ROUNDS, READ = 9, 64
+ROUNDS, READ = 15, 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
