@@ -95,8 +95,9 @@ def test_in_bfloat16_a_pass_of_few_is_as_near_to_float32_as_the_frameworks(base:
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not multiply bfloat16"
 )
 def test_with_packed_weights_a_row_says_the_same_to_the_last_bit_whoever_shares_the_pass(
-    base: Path, tmp_path: Path
-) -> None:  # noqa: F811
+    base: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
     decoder, _ = open_decoder(base, device="cpu", dtype=torch.bfloat16)
     assert isinstance(decoder, Decoder)
     digest = decoder.attach(decoder.read_adapter(adapter_of(base, tmp_path, 2)))
