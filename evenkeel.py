@@ -36,7 +36,14 @@ from training.data_commands import data_app
 # Engine, training and scoring share the cores. OpenMP's threads spin while they wait, which made answers four times slower
 # beside a run (docs/log.md, 2026-11-23); read by the library when torch loads it, inherited by every child.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-SPIN = "10000"  # looks of the engine's waiting threads, a tenth of a millisecond: to sleep between two layers costs as much as the layers
+
+
+def wait_awake() -> None:
+    """For the engine's process, before torch is loaded: its threads look about a tenth of a millisecond for work before they
+    sleep. To sleep between two layers costs as much as the layers (docs/decisions/0007).
+    """
+    os.environ.update({"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000")})
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -396,7 +403,7 @@ def bot() -> None:
 @app.command(rich_help_panel=PROCESSES)
 def engine() -> None:
     """The model server: base and adapters, OpenAI protocol."""
-    os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
+    wait_awake()
     from bot.engine.base import prepare_base
     from bot.engine.server import serve
 

@@ -18,7 +18,6 @@ people at once, in the engine and one after the other through PEFT (no bar).
 
 import argparse
 import json
-import os
 import random
 import statistics
 import subprocess
@@ -27,12 +26,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import evenkeel
 
-os.environ.setdefault("GOMP_SPINCOUNT", evenkeel.SPIN)  # as the engine's process does; read when torch is loaded
+evenkeel.wait_awake()  # as the engine's process does; read when torch is loaded
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -44,7 +44,7 @@ from bot.engine.layers import Segment
 from bot.engine.model import loaded
 from bot.engine.pairing import Pairing, measured
 from bot.engine.rows import Ask, End
-from bot.engine.scheduler import Scheduler
+from bot.engine.scheduler import Scheduler, apart
 from bot.engine.stock import open_decoder
 from storage.settings import load_settings
 from storage.weights import base_digest, keep_adapter
@@ -53,6 +53,7 @@ QUESTIONS = ("How do I reset my password?", "Where can I change the currency of 
              "How do I export my hours?", "Can I invite a client to the portal?", "Why was I charged for two seats?")  # fmt: skip
 CONCURRENT = 16
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 def main() -> None:
@@ -67,7 +68,7 @@ def main() -> None:
         print(resident(base, [Path(name) for name in asked.resident]))
         return
     with tempfile.TemporaryDirectory() as room:
-        adapters = [adapter(base, Path(room), seed) for seed in (1, 2)]
+        adapters = apart(lambda: [adapter(base, Path(room), seed) for seed in (1, 2)])
         rows = measure(base, adapters, quick=asked.quick)
     print(json.dumps(rows, indent=2) if asked.json else table(rows))
 
@@ -100,9 +101,9 @@ class Side:
     """A scheduler that never ends an answer early, asked for tuned and base."""
 
     def __init__(self, base: Path, folders: Sequence[Path], dtype: torch.dtype | None = None) -> None:
-        self.decoder, self.renderer = open_decoder(base, dtype=dtype)
+        self.decoder, self.renderer = apart(lambda: open_decoder(base, dtype=dtype))
         self.renderer.end_ids = frozenset()
-        self.found = measured(self.decoder, "auto")
+        self.found = apart(lambda: measured(self.decoder, "auto"))
         self.scheduler = Scheduler(self.decoder, self.renderer, self.found)
         self.scheduler._prefixes.room = 0  # every prompt is read: neither side may profit from the other's
         self.digests = [self.scheduler.fetch(folder) for folder in folders]
@@ -112,6 +113,10 @@ class Side:
         prompt = self.renderer.prompt([{"role": "user", "content": question}])
         self.scheduler.submit(Ask(role=role, adapter=who, prompt=prompt, max_new_tokens=tokens, emit=answer.hear))
         return answer
+
+    def do(self, work: Callable[[], T]) -> T:
+        """Something in the model's thread, where alone it is computed: then no side has a team of threads that waits asleep."""
+        return self.scheduler._call(work, timeout_s=600)
 
     def mode(self, mode: Any) -> None:
         self.scheduler.pairing = Pairing(mode=mode, ratio=self.found.ratio, room=max(2, self.found.room))
@@ -152,7 +157,7 @@ def answers(base: Path, folder: Path, *, rounds: int, tokens: int) -> list[Row]:
     ours = Side(base, [folder])
     assert isinstance(ours.decoder, Decoder)
     who = ours.digests[0]
-    theirs = Theirs(base, folder, ours.decoder.dtype)
+    theirs = ours.do(lambda: Theirs(base, folder, ours.decoder.dtype))
     tell(f"{ours.decoder.dtype}, shadow {ours.found}")
     times: dict[str, list[float]] = {}
 
@@ -181,14 +186,15 @@ def answers(base: Path, folder: Path, *, rounds: int, tokens: int) -> list[Row]:
 
     sides: list[Callable[[str], None]] = [
         alone, lambda q: beside("paired", q), lambda q: beside("deferred", q), comes_while_a_shadow_speaks,
-        lambda q: note(peft_s=theirs.seconds(q, tokens)), lambda q: note(peft_pair_s=theirs.seconds(q, tokens, pair=True)),
+        lambda q: note(peft_s=ours.do(lambda: theirs.seconds(q, tokens))),
+        lambda q: note(peft_pair_s=ours.do(lambda: theirs.seconds(q, tokens, pair=True))),
     ]  # fmt: skip
     for number in range(-1, rounds):
         for side in random.sample(sides, len(sides)):
             side(QUESTIONS[number % len(QUESTIONS)])
         if number < 0:
             times.clear()
-    step, bare = passes(ours, who, 10 * rounds)
+    step, bare = ours.do(lambda: passes(ours, who, 10 * rounds))
     note_pair = "paired_pair_s" if ours.found.mode == "paired" else "deferred_pair_s"
     rows = [
         ratio("ttft_shadow_ratio", times["busy_ttft"], times["idle_ttft"], 1.02),
@@ -246,9 +252,9 @@ def crowd(ours: Side, theirs: "Theirs", who: str, tokens: int) -> list[Row]:
     waits = [answer.wait().seconds for answer in asked]
     ours_s, waits_there = time.perf_counter() - begun, list[float]()
     for n in range(CONCURRENT):
-        waits_there.append(
-            theirs.seconds(QUESTIONS[n % len(QUESTIONS)], tokens) + (waits_there[-1] if waits_there else 0.0)
-        )
+        question = QUESTIONS[n % len(QUESTIONS)]
+        took_s = ours.do(partial(theirs.seconds, question, tokens))
+        waits_there.append(took_s + (waits_there[-1] if waits_there else 0.0))
     return [
         plain_row(
             "questions_per_s", CONCURRENT / ours_s, "1/s", f"one after the other {CONCURRENT / waits_there[-1]:.2f}"

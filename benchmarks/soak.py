@@ -11,7 +11,6 @@ time, in which caches fill. soak_failed: answers that ended with an error.
 
 import argparse
 import json
-import os
 import random
 import sys
 import tempfile
@@ -23,12 +22,13 @@ from typing import Any
 
 import evenkeel
 
-os.environ.setdefault("GOMP_SPINCOUNT", evenkeel.SPIN)  # as the engine's process does; read when torch is loaded
+evenkeel.wait_awake()  # as the engine's process does; read when torch is loaded
 
 from engine import QUESTIONS, Answer, Side, adapter, table, tell
 
 from bot.engine.base import prepare_base
 from bot.engine.rows import Ask
+from bot.engine.scheduler import apart
 from storage.settings import load_settings
 
 TOKENS = 32
@@ -41,7 +41,8 @@ def main() -> None:
     asked = parser.parse_args()
     base = prepare_base(load_settings(_env_file=None), tell)
     with tempfile.TemporaryDirectory() as room:
-        rows = soak(base, [adapter(base, Path(room), seed) for seed in (1, 2)], seconds=60 * asked.minutes)
+        folders = apart(lambda: [adapter(base, Path(room), seed) for seed in (1, 2)])
+        rows = soak(base, folders, seconds=60 * asked.minutes)
     print(json.dumps(rows, indent=2) if asked.json else table(rows))
     sys.exit(0 if all(row["holds"] for row in rows) else 1)
 

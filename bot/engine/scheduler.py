@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,6 +49,14 @@ CANARY = ({"role": "user", "content": "Say in one sentence what you can help wit
 
 class Full(Exception):
     """Too many rows of this role wait already."""
+
+
+def apart(work: Callable[[], T]) -> T:
+    """Compute something beside the model's thread, in one that ends: OpenMP gives each thread that computes a team of its
+    own, and while there are more of them than cores, none waits awake between two layers.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="apart") as room:
+        return room.submit(work).result()
 
 
 class Scheduler:
@@ -107,12 +115,12 @@ class Scheduler:
 
         Raises WeightsError; then who served before goes on serving.
         """
-        prepared: Any = None if folder is None else self.decoder.read_adapter(folder)
+        prepared: Any = None if folder is None else apart(lambda: self.decoder.read_adapter(folder))
         return self._call(lambda: self._crown(prepared))
 
     def fetch(self, folder: Path) -> str:
         """Load an adapter that somebody asks for by name. Raises WeightsError."""
-        prepared: Any = self.decoder.read_adapter(folder)
+        prepared: Any = apart(lambda: self.decoder.read_adapter(folder))
         return self._call(lambda: self._fetch(prepared))
 
     def _crown(self, prepared: Any) -> str | None:

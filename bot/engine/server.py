@@ -28,7 +28,7 @@ from bot.engine.base import base_folder
 from bot.engine.pairing import measured
 from bot.engine.protocol import BadRequest, ChatRequest, chat_request, error_body, usage
 from bot.engine.rows import Ask, End
-from bot.engine.scheduler import Full, Scheduler
+from bot.engine.scheduler import Full, Scheduler, apart
 from bot.engine.stock import open_decoder
 from storage.digests import digest_of, short
 from storage.errors import ConfigurationError, EvenkeelError, WeightsError
@@ -54,8 +54,8 @@ class Engine:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def load(self, folder: Path) -> None:
-        decoder, renderer = open_decoder(folder)
-        pairing = measured(decoder, self.settings.shadow_mode)
+        decoder, renderer = apart(lambda: open_decoder(folder))
+        pairing = apart(lambda: measured(decoder, self.settings.shadow_mode))
         self.scheduler = Scheduler(decoder, renderer, pairing)
         log.info("model_loaded", base=short(decoder.base_digest), device=str(decoder.device), **asdict(pairing))
 

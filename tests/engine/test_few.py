@@ -11,10 +11,10 @@ from numba import njit
 
 from bot.engine import kernels
 from bot.engine.decoder import Decoder
-from bot.engine.few import FARTHEST, MOST
+from bot.engine.few import FARTHEST, FULL, MOST
 from bot.engine.layers import Segment
 from bot.engine.stock import open_decoder
-from tests.engine.test_decoder import LONG, SHAPE, SHORT_ROW, adapter_of, base, opened, read  # noqa: F401
+from tests.engine.test_decoder import LONG, SHORT_ROW, adapter_of, base, opened, read  # noqa: F401
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
@@ -89,3 +89,25 @@ def test_in_bfloat16_a_pass_of_few_is_as_near_to_float32_as_the_frameworks(base:
         errors.append(float((logits - wanted).abs().mean()))
 
     assert few is not None and errors[0] < 1.25 * errors[1] and errors[1] < 0.2
+
+
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not multiply bfloat16"
+)
+def test_with_packed_weights_a_row_says_the_same_to_the_last_bit_whoever_shares_the_pass(
+    base: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    decoder, _ = open_decoder(base, device="cpu", dtype=torch.bfloat16)
+    assert isinstance(decoder, Decoder)
+    digest = decoder.attach(decoder.read_adapter(adapter_of(base, tmp_path, 2)))
+    (one, _), (two, _) = (read(decoder, LONG, digest) for _ in range(2))
+    others = [read(decoder, SHORT_ROW, None)[0] for _ in range(FULL - 1)]
+
+    alone = decoder.forward([Segment(ids=[6], cache=one, adapter=digest)])[0]
+    plan = [
+        *(Segment(ids=[9], cache=other, adapter=None) for other in others),
+        Segment(ids=[6], cache=two, adapter=digest),
+    ]
+
+    assert torch.equal(decoder.forward(plan)[-1], alone)

@@ -221,6 +221,7 @@ def test_an_adapter_lives_as_long_as_a_row_that_speaks_with_it(tmp_path: Path, s
 
     crowned = threading.Thread(target=scheduler.crown, args=(tmp_path / "two",))
     crowned.start()
+    wait(lambda: not scheduler._calls.empty())  # it is read and waits for the end of the pass
     script.gate.release(1)
     crowned.join()
     assert scheduler.champion == "two" and removed == []
