@@ -45,7 +45,7 @@ def test_who_waits_sees_their_place_and_moves_up(slack: Any, live: Live, engine:
 
 
 def test_a_question_that_waits_can_be_stopped(slack: Any, live: Live, engine: ModelServer) -> None:
-    engine.text, engine.delay_s = "word " * 40, 0.05
+    engine.text, engine.delay_s = "word " * 80, 0.05
     asked = [slack.say("U0MIA", SUPPORT, ASK) for _ in range(3)]
     slack.wait_for(lambda: bots(slack, SUPPORT, asked[2]), timeout=4)
     slack.click("U0MIA", SUPPORT, bots(slack, SUPPORT, asked[2])[0]["ts"], "evenkeel_stop")
