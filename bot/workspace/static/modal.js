@@ -51,7 +51,7 @@ export function modalView() {
         sends ? h("button", { type: "submit", class: "button primary", testid: "modal-submit" }, plain(view.submit?.text ?? "Submit")) : null));
     box.replaceChildren(form);
     if (place) return back(form, place);
-    (form.querySelector("[autofocus]") ?? form.querySelector(".field :is(input, textarea, select)") ?? form.querySelector(".modal-body :is(input, select, button)") ?? form.querySelector("button[type=submit], footer button"))?.focus({ preventScroll: true });
+    first(form)?.focus({ preventScroll: true });
   }
 
   async function submit(form) {
@@ -89,7 +89,12 @@ export function modalView() {
 function back(form, { id, top }) {
   form.querySelector(".modal-body").scrollTop = top ?? 0;
   const again = id && [...form.querySelectorAll("[data-testid]")].find((node) => node.dataset.testid === id);
-  (again ?? form.querySelector("button[type=submit], footer button"))?.focus({ preventScroll: true });
+  (again ?? first(form))?.focus({ preventScroll: true });
+}
+
+/** What a person would fill in first. */
+function first(form) {
+  return form.querySelector("[autofocus]") ?? form.querySelector(".field :is(input, textarea, select)") ?? form.querySelector(".modal-body :is(input, select, button)") ?? form.querySelector("button[type=submit], footer button");
 }
 
 /** Show each error at its block; true if there is one, and the first of them gets the focus. */
