@@ -88,7 +88,7 @@ export function modalView() {
 /** Where the person was before the form was drawn anew. */
 function back(form, { id, top }) {
   form.querySelector(".modal-body").scrollTop = top ?? 0;
-  const again = id && [...form.querySelectorAll("[data-testid]")].find((node) => node.dataset.testid === id);
+  const again = id && [...form.querySelectorAll(".modal-body [data-testid]")].find((node) => node.dataset.testid === id);
   (again ?? first(form))?.focus({ preventScroll: true });
 }
 
