@@ -6,13 +6,17 @@
 still speaks. Medians over the questions; the spread is the middle half.
 """
 
+import sys
+from pathlib import Path
+
+if not __package__:  # run by its path: this folder has files that are named as packages are
+    sys.path[0] = str(Path(__file__).parents[1])
+
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import threading
-from pathlib import Path
 from typing import Any
 
 import evenkeel  # noqa: F401  (sets how threads wait)

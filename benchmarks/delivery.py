@@ -11,22 +11,26 @@ at once, the model server down, and the ledger locked by another process, with t
 memory are measured with eight. Everything is made anew in a temporary folder.
 """
 
+import sys
+from pathlib import Path
+
+if not __package__:  # run by its path: this folder has files that are named as packages are
+    sys.path[0] = str(Path(__file__).parents[1])
+
 import argparse
 import json
 import random
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from chaos.kills import random_kills
-from chaos.stage import CHANNELS, Stage, is_final, stage
-from sequences import mismatched
+from benchmarks.chaos.kills import random_kills
+from benchmarks.chaos.stage import CHANNELS, Stage, is_final, stage
+from benchmarks.sequences import mismatched
 
 PEOPLE = ("U0MIA", "U0JONAS", "U0ASHA", "U0TOM")
 ADMIN, OPS = "U0INES", "C0OPS"

@@ -16,18 +16,22 @@ promotions under load (float32, so that an answer does not depend on its neighbo
 people at once, in the engine and one after the other through PEFT (no bar).
 """
 
+import sys
+from pathlib import Path
+
+if not __package__:  # run by its path: this folder has files that are named as packages are
+    sys.path[0] = str(Path(__file__).parents[1])
+
 import argparse
 import json
 import random
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import evenkeel

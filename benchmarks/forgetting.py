@@ -9,16 +9,20 @@ base, without replay or any other protection; every mitigation alone is `plain` 
 per cent of the base's own value; a gain on one general benchmark does not pay for a loss on another.
 """
 
+import sys
+from pathlib import Path
+
+if not __package__:  # run by its path: this folder has files that are named as packages are
+    sys.path[0] = str(Path(__file__).parents[1])
+
 import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import evenkeel  # noqa: F401  (sets how threads wait)

@@ -9,19 +9,21 @@ fixed test is the same bound with one look, its number of items searched so that
 over all cells, spread over them. Replay and properties run the whole gate on random scorecards. All seeded.
 """
 
+import sys
+from pathlib import Path
+
+if not __package__:  # run by its path: this folder has files that are named as packages are
+    sys.path[0] = str(Path(__file__).parents[1])
+
 import argparse
 import collections
 import json
 import math
 import statistics
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests draw the same random cards
 
 import numpy as np  # noqa: E402
 from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402

@@ -8,13 +8,17 @@ can be held against each other: every log-likelihood within NOISE, every item th
 cached between them. Base and benchmarks are fetched into CACHE_DIR when they are not there.
 """
 
+import sys
+from pathlib import Path
+
+if not __package__:  # run by its path: this folder has files that are named as packages are
+    sys.path[0] = str(Path(__file__).parents[1])
+
 import argparse
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 

@@ -9,23 +9,26 @@ soak_threads_left: threads more than before. soak_rss_ratio: resident memory at 
 time, in which caches fill. soak_failed: answers that ended with an error.
 """
 
+import sys
+from pathlib import Path
+
+if not __package__:  # run by its path: this folder has files that are named as packages are
+    sys.path[0] = str(Path(__file__).parents[1])
+
 import argparse
 import json
 import random
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import evenkeel
 
 evenkeel.wait_awake()  # as the engine's process does; read when torch is loaded
 
-from engine import QUESTIONS, Answer, Side, adapter, table, tell
-
+from benchmarks.engine import QUESTIONS, Answer, Side, adapter, table, tell
 from bot.engine.base import prepare_base
 from bot.engine.rows import Ask
 from bot.engine.scheduler import apart

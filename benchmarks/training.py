@@ -10,6 +10,12 @@ the rows, padding never counts; loading and rendering are not timed. Tokens a CP
 machine that others use, too; TRL's include the preparation of its data set. Needs `trl` (the extra `dev` brings it).
 """
 
+import sys
+from pathlib import Path
+
+if not __package__:  # run by its path: this folder has files that are named as packages are
+    sys.path[0] = str(Path(__file__).parents[1])
+
 import argparse
 import importlib.util
 import json
@@ -17,12 +23,10 @@ import os
 import resource
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import evenkeel  # noqa: F401  (sets how threads wait)
