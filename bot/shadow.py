@@ -7,6 +7,8 @@ Both answers then share the passes of a server that puts people first; whoever w
 import sqlite3
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -17,6 +19,7 @@ from storage.records import Answer, Exchange
 
 log = structlog.get_logger()
 LATEST_S = 3600.0  # a question older than this is not asked any more
+MOST = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +30,16 @@ class Shadow:
     models: Models
     deadline_s: float
     latest_s: float = LATEST_S
-    most: int = 4
+    most: int = MOST
     _speaking: set[int] = field(default_factory=set)
+    _threads: ThreadPoolExecutor = field(  # few and kept: each thread has a connection to the ledger
+        default_factory=lambda: ThreadPoolExecutor(MOST, thread_name_prefix="shadow-beside")
+    )
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _closing: threading.Event = field(default_factory=threading.Event)
 
     def beside(self, exchange: Exchange, hear: Callable[[str], None]) -> Callable[[str], None]:
-        """`hear`, which also asks the base in a thread of its own as soon as the first words come."""
+        """`hear`, which also lets the base be asked as soon as the first words come."""
         begun = False
 
         def heard(text: str) -> None:
@@ -56,10 +62,13 @@ class Shadow:
     def close(self) -> None:
         """What is said from now on is not kept: the next start asks again."""
         self._closing.set()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, exchange: Exchange) -> None:
-        if exchange.base is None and self.models.puts_people_first and self._take(exchange, most=self.most):
-            threading.Thread(target=self._speak_beside, args=(exchange,), name="shadow-beside", daemon=True).start()
+        asked = exchange.base is not None or self._closing.is_set()
+        if not asked and self.models.puts_people_first and self._take(exchange, most=self.most):
+            with suppress(RuntimeError):  # closed at this very moment
+                self._threads.submit(self._speak_beside, exchange)
 
     def _speak_beside(self, exchange: Exchange) -> None:
         try:
