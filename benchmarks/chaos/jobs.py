@@ -119,7 +119,9 @@ def still() -> Bot:
     """A bot that is wired and does nothing by itself."""
     settings, ledger = opened()
     client = make_client(settings.slack_bot_token.get_secret_value(), settings.slack_api_url)
-    return build_bot(settings, ledger, client, who_am_i(client))
+    bot = build_bot(settings, ledger, client, who_am_i(client))
+    object.__setattr__(bot.shadow, "most", 0)  # no shadow in a thread of its own beside the answer
+    return bot
 
 
 def await_sign(sign: str) -> None:
