@@ -30,6 +30,7 @@ from typing import Any
 
 from benchmarks.chaos.kills import random_kills
 from benchmarks.chaos.stage import CHANNELS, Stage, is_final, stage
+from benchmarks.process import resident
 from benchmarks.sequences import mismatched
 
 PEOPLE = ("U0MIA", "U0JONAS", "U0ASHA", "U0TOM")
@@ -272,12 +273,6 @@ def react(here: Stage, dice: random.Random) -> Callable[[tuple[str, str]], None]
             (here.slack.unreact if person in given else here.slack.react)(person, channel, answer["ts"], "+1")
 
     return act
-
-
-def resident(pid: int) -> int:
-    """KiB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
 
 
 # Sequences

@@ -42,6 +42,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import linear
 
+from benchmarks import process
 from bot.engine.base import prepare_base
 from bot.engine.decoder import Decoder
 from bot.engine.layers import Segment
@@ -306,8 +307,7 @@ def resident(base: Path, folders: Sequence[Path]) -> int:
     for who in (None, *side.digests):
         side.ask("user", who, QUESTIONS[0], 16).wait()
     side.scheduler.close()
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+    return process.resident()
 
 
 # Swaps

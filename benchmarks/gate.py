@@ -25,18 +25,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np  # noqa: E402
-from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
 
-from eval.gate import decide  # noqa: E402
-from eval.policy import Policy  # noqa: E402
-from eval.replay import replay  # noqa: E402
-from eval.sequential import LOOKS, Trial, planned_items  # noqa: E402
-from eval.statistics import threshold  # noqa: E402
-from storage.ledger import Ledger  # noqa: E402
-from tests.eval.cards import CHAMPION  # noqa: E402
-from tests.eval.cases import SHOWN, UNKNOWN, Case, cases, spoiled  # noqa: E402
+from eval.gate import decide
+from eval.policy import Policy
+from eval.replay import replay
+from eval.sequential import LOOKS, Trial, planned_items
+from eval.statistics import threshold
+from storage.ledger import Ledger
+from tests.eval.cards import CHAMPION
+from tests.eval.cases import SHOWN, UNKNOWN, Case, cases, spoiled
 
 SEED = 20_261_126
 ROUNDS = 10_000  # a cell

@@ -29,6 +29,7 @@ import evenkeel
 evenkeel.wait_awake()  # as the engine's process does; read when torch is loaded
 
 from benchmarks.engine import QUESTIONS, Answer, Side, adapter, table, tell
+from benchmarks.process import resident
 from bot.engine.base import prepare_base
 from bot.engine.rows import Ask
 from bot.engine.scheduler import apart
@@ -113,12 +114,6 @@ def promoter(side: Side, folders: list[Path], until: float) -> None:
 def idle(side: Side) -> None:
     while any(side.scheduler.depths().values()):
         time.sleep(0.05)
-
-
-def resident() -> int:
-    """KiB."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
 
 
 def row(figure: str, value: float, unit: str, bar: float, n: int) -> dict[str, Any]:
