@@ -1,6 +1,7 @@
 """A scripted server of the OpenAI protocol on a free port: what a test tells it to do, it does.
 
-Modes: ok, slow, hang, garbage, html, empty, wrong_model, no_proof, cut, down (503).
+Modes: ok, slow, held (after the first word, until `release`), hang, garbage, html, empty, wrong_model, no_proof, cut,
+down (503).
 """
 
 import json
@@ -32,6 +33,7 @@ class ModelServer:
     delay_s: float = 0.0
     confidence: float | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
+    release: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))  # one held answer each
 
     def calls(self, model: str) -> list[dict[str, Any]]:
         return [call for call in self.asked if call["model"] == model]
@@ -61,6 +63,8 @@ def _stream(server: ModelServer, model: str, mode: str) -> Iterator[str]:
     for n, word in enumerate(words):
         if mode == "hang" and n == 1:
             time.sleep(5)
+        if mode == "held" and n == 1:
+            server.release.acquire(timeout=30)
         if mode == "cut" and n == 2:
             return
         time.sleep(0.15 if mode == "slow" else server.delay_s)
