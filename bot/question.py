@@ -5,6 +5,7 @@ Pure. Knows Slack's text syntax; knows no ledger and no model.
 
 import functools
 import re
+import threading
 from typing import Any
 
 from bot.safe_text import printable
@@ -12,6 +13,7 @@ from bot.safe_text import printable
 LONGEST_QUESTION = 8_000
 SHORTEST_FOR_LANGUAGE = 12
 SURE = 0.5
+_reading = threading.Lock()
 
 _USER = re.compile(r"<@([A-Z0-9]+)(?:\|([^>]*))?>")
 _CHANNEL = re.compile(r"<#[A-Z0-9]+\|([^>]*)>")
@@ -62,8 +64,18 @@ def language_of(text: str) -> str | None:
     return str(code) if sure >= SURE else None
 
 
-@functools.cache
+def know_languages() -> None:
+    """Read the table by which languages are told apart (half a second), so that no question waits for it."""
+    _identifier()
+
+
 def _identifier() -> Any:
+    with _reading:  # several workers may get the first questions at once
+        return _read()
+
+
+@functools.cache
+def _read() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -21,6 +21,7 @@ from slack_sdk.socket_mode.request import SocketModeRequest
 
 from bot.app import Bot, build_bot
 from bot.http_mode import http_app
+from bot.question import know_languages
 from bot.shapes import drop_strange
 from bot.slack import SLACK_ERRORS, make_client, trouble_of, who_am_i
 from bot.socket_watch import LOOK_EVERY_S, SocketWatch
@@ -56,6 +57,7 @@ def run_bot(settings: Settings, ledger: Ledger) -> None:
 def running_bot(settings: Settings, ledger: Ledger) -> Iterator[Bot]:
     """A bot that receives events inside the block and drains at its end."""
     check_tokens(settings)
+    know_languages()
     client = make_client(settings.slack_bot_token.get_secret_value(), settings.slack_api_url)
     me = who_am_i(client)
     bot = build_bot(settings, ledger, client, me)

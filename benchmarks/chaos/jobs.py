@@ -16,6 +16,7 @@ from slack_bolt import BoltRequest
 
 import evenkeel
 from bot.app import Bot, build_bot
+from bot.question import know_languages
 from bot.run import run_bot, running_bot
 from bot.slack import make_client, who_am_i
 from storage.clock import Clock, utc_now
@@ -29,6 +30,7 @@ ACKED = 1.0  # the sign's time of change once everything was acked
 LET_ANYBODY_TRACE = (0x59616D61, -1)  # prctl: PR_SET_PTRACER, PR_SET_PTRACER_ANY
 PATIENCE_S = 30.0
 Body = dict[str, Any]
+know_languages()  # once, in the nursery: its children are born with it
 
 
 def opened(ahead_s: float = 0.0) -> tuple[Settings, Ledger]:
