@@ -41,7 +41,7 @@ from storage.settings import load_settings
 from training.dataset import in_holdout, load_replay
 from training.intruders import without_intruders
 from training.lora import tune
-from training.scales import scales_of
+from training.scales import scaled
 
 PLAIN = Recipe(learning_rate=3e-3, replay_share=0.0, kl_weight=0.0)
 ALONE: Mapping[str, Mapping[str, Any]] = {
@@ -53,7 +53,7 @@ ALONE: Mapping[str, Mapping[str, Any]] = {
     "kl_budget": {"kl_budget": 0.1, "replay_share": 0.2},
     "replay_kl": {"replay_share": 0.2, "kl_weight": 0.1},
 }
-SCALES = (0.7, 0.4)  # of `plain`, after its training; and `plain` without its intruders
+SCALES = (1.0, 0.7, 0.5)  # at which `plain` and `standard` are measured; and `plain` without its intruders
 TARGET, GENERAL = "target", ("general_text", "instruct", "instructions", "languages")
 KEPT, LOST = 0.95, 0.40
 SEEDS = (1, 2, 3)
@@ -110,7 +110,7 @@ def main() -> None:
 def arms() -> dict[str, Recipe]:
     """Every way of training by name. `trl_default` is what SFTTrainer does unasked (2e-5, 3 epochs, batches of 8)."""
     profiles = {
-        name: Recipe(profile=name, epochs=p.epochs, replay_share=p.replay_share, kl_weight=p.kl_weight)
+        name: Recipe(profile=name, epochs=p.epochs, replay_share=p.replay_share, kl_weight=p.kl_weight, scale=p.scale)
         for name, p in PROFILES.items()
     }
     return {
@@ -164,7 +164,7 @@ def benchmarks(system_prompt: str, held: Sequence[dict[str, Any]], items: int) -
 
 
 def measure(recipes: Mapping[str, Recipe], seeds: Sequence[int], size: Size) -> dict[str, Found]:
-    """Train and score every arm with every seed; after `plain` also its weaker copies."""
+    """Train and score every arm with every seed; of `plain` and `standard` also weaker copies."""
     settings = load_settings(_env_file=None)
     base = prepare_base(settings, tell)
     lessons, held = target_rows(settings.system_prompt, size.lessons)
@@ -179,17 +179,21 @@ def measure(recipes: Mapping[str, Recipe], seeds: Sequence[int], size: Size) -> 
                 adapter = tune(base=base, dataset=rows, recipe=replace(recipe, seed=seed), weights_dir=Path(room),
                                checkpoints=Path(room, name, str(seed)), run_id=None, progress=lambda _: None,
                                cancelled=lambda: False, clock=utc_now)  # fmt: skip
-                for label, one in ((name, adapter), *(after(adapter, base, Path(room)) if name == "plain" else ())):
+                for label, one in variants(name, recipe.scale, adapter, base, Path(room)):
                     judge(found.setdefault(label, Found()), one, model, wanted, before)
                     tell(f"{label} seed {seed}: " + line(found[label]))
     return found
 
 
-def after(adapter: Adapter, base: Path, weights: Path) -> Iterator[tuple[str, Adapter]]:
-    """What can be done to an adapter after its training, by the arm's name."""
-    for scaled in scales_of(adapter, weights, SCALES):
-        yield f"scale_{scaled.recipe['scale']}", scaled
-    yield "without_intruders", without_intruders(adapter, base, weights)
+def variants(name: str, scale: float, adapter: Adapter, base: Path, weights: Path) -> Iterator[tuple[str, Adapter]]:
+    """An arm's adapter at its recipe's scale, and what else can be made of it after its training, by the arm's name."""
+    yield name, scaled(adapter, weights, scale)
+    if name in QUICK:
+        for other in SCALES:
+            if other != scale:
+                yield f"{name}_at_{other:g}", scaled(adapter, weights, other)
+    if name == "plain":
+        yield "without_intruders", without_intruders(adapter, base, weights)
 
 
 def judge(found: Found, adapter: Adapter, model: LoadedModel, wanted: Mapping[str, Benchmark], before: Scores) -> None:

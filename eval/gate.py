@@ -53,6 +53,16 @@ def decide(*, base: Scorecard, champion: Scorecard | None, candidate: Scorecard,
     )
 
 
+def weaker_may_pass(decision: Decision) -> bool:
+    """Whether a weaker copy of the candidate could be promoted where it was not: something general was lost or is undecided,
+    and the target is not what it failed on."""
+    must_gain = {(benchmark, metric) for benchmark, metric in decision.policy["must_gain"]}
+    gating = [c for c in decision.comparisons if c.gates]
+    missed = any((c.benchmark, c.metric) in must_gain and c.state not in ("gain", "unknown") for c in gating)
+    over = any(c.domain == "general" and (c.state in ("lost", "undecided") or -c.gain > c.margin) for c in gating)
+    return decision.verdict != "PROMOTE" and over and not missed
+
+
 def policy_body(policy: Policy) -> dict[str, Any]:
     """The policy as JSON holds it."""
     return asdict(policy) | {"must_gain": [list(pair) for pair in policy.must_gain]}

@@ -13,11 +13,11 @@ from storage.errors import RecipeError
 from storage.settings import Settings
 
 ALIASES = {"rank": "lora_rank", "lr": "learning_rate", "batch": "batch_size", "replay": "replay_share", "kl": "kl_weight",
-           "budget": "kl_budget", "eaft": "entropy_gate", "own": "own_replay"}  # fmt: skip
+           "budget": "kl_budget", "eaft": "entropy_gate", "own": "own_replay", "search": "scale_search"}  # fmt: skip
 FLAGS = {"force": "force", "--force": "force", "dry": "dry_run", "--dry-run": "dry_run"}
 NUMBER = re.compile(r"[+-]?(\d{1,12}\.?\d{0,12}|\.\d{1,12})([eE][+-]?\d{1,2})?", re.ASCII)
 WHOLE = re.compile(r"[+-]?\d{1,12}", re.ASCII)
-BY_PROFILE = ("epochs", "replay_share", "kl_weight")
+BY_PROFILE = ("epochs", "replay_share", "kl_weight", "scale")
 FEW_STEPS = 30
 FEW_TO_WATCH = 50  # lessons of which 8 % are at least four
 OFTEN = 5  # times that a general row may come
@@ -35,15 +35,20 @@ class Profile:
     epochs: float
     replay_share: float
     kl_weight: float
+    scale: float
     says: str
 
 
 PROFILES: Mapping[str, Profile] = {
-    "gentle": Profile(rate_factor=0.3, epochs=1.0, replay_share=0.3, kl_weight=0.2, says="learns least, forgets least"),
-    "standard": Profile(
-        rate_factor=1.0, epochs=2.0, replay_share=0.2, kl_weight=0.0, says="what is measured and advised"
+    "gentle": Profile(
+        rate_factor=0.3, epochs=1.0, replay_share=0.3, kl_weight=0.2, scale=1.0, says="learns least, forgets least"
     ),
-    "strong": Profile(rate_factor=2.0, epochs=3.0, replay_share=0.2, kl_weight=0.1, says="learns most, may forget"),
+    "standard": Profile(
+        rate_factor=1.0, epochs=2.0, replay_share=0.2, kl_weight=0.0, scale=1.0, says="what is measured and advised"
+    ),
+    "strong": Profile(
+        rate_factor=2.0, epochs=3.0, replay_share=0.2, kl_weight=0.1, scale=1.0, says="learns most, may forget"
+    ),
 }
 
 
@@ -63,6 +68,8 @@ class Recipe:
     entropy_gate: bool = False
     early_stop: bool = False
     own_replay: bool = False
+    scale: float = 1.0
+    scale_search: bool = False
     seed: int = 17
 
     @property
@@ -109,12 +116,21 @@ RANGES: Mapping[str, Range] = {
     "kl_budget": Range(
         kind=float, low=0, high=10, safe_low=0, safe_high=1, why="a budget that nothing reaches stops nothing"
     ),
+    "scale": Range(
+        kind=float,
+        low=0.1,
+        high=1,
+        safe_low=0.3,
+        safe_high=1,
+        why="little of what was learnt is left of so weak a copy",
+    ),
     "seed": Range(kind=int, low=0, high=2**31 - 1, safe_low=0, safe_high=2**31 - 1, why=""),
 }
 SWITCHES: Mapping[str, str] = {
     "entropy_gate": "tokens that the model is sure of and wrong about count less (EAFT)",
     "early_stop": "stop when held-back lessons get worse, and keep the best state",
     "own_replay": "general prompts are answered by the base itself, not by people",
+    "scale_search": "while the gate sees something lost, it judges weaker copies of the adapter",
 }
 ON_OFF = {"on": True, "yes": True, "1": True, "true": True, "off": False, "no": False, "0": False, "false": False}
 
@@ -176,7 +192,7 @@ def parse_overrides(text: str) -> dict[str, Any]:
         name, equals, value = word.partition("=")
         name = ALIASES.get(name.lower(), name.lower())
         if not equals or name not in {"profile", *RANGES, *SWITCHES}:
-            allowed = "profile=, lr=, epochs=, rank=, batch=, replay=, kl=, budget=, eaft=, early_stop=, own=, max_tokens=, seed=, force, dry"
+            allowed = "profile=, lr=, epochs=, rank=, batch=, replay=, kl=, budget=, eaft=, early_stop=, own=, scale=, search=, max_tokens=, seed=, force, dry"
             raise RecipeError(f"“{word[:60]}” is not understood. Allowed: {allowed}. Example: lr=1e-3 epochs=2")
         overrides[name] = parse_value(name, value)
     return overrides

@@ -101,6 +101,12 @@ class Settings(BaseSettings):
     )
     early_stop: bool = Field(False, description="stop when held-back lessons get worse, and keep the best state")
     own_replay: bool = Field(False, description="let the base itself answer the general rows that are replayed")
+    scale: float | None = Field(
+        None, description="how much of what was learnt is kept of the adapter, 1 is all; empty: by the profile"
+    )
+    scale_search: bool = Field(
+        False, description="while the gate sees something lost, let it judge weaker copies of the adapter"
+    )
     seed: int = Field(17, description="seed of sampling, shuffling and initialisation")
     min_lessons: int = Field(40, ge=1, description="fewest training rows that a run accepts")
 
@@ -135,7 +141,7 @@ class Settings(BaseSettings):
             return tuple(part.strip().strip(":") for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("learning_rate", "epochs", "replay_share", "kl_weight", mode="before")
+    @field_validator("learning_rate", "epochs", "replay_share", "kl_weight", "scale", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value

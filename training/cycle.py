@@ -6,7 +6,7 @@ nothing more; whatever goes wrong, the champion stays. Knows the order of the st
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import structlog
 
 from bot.engine.base import base_folder
 from eval.doubt import sentence
-from eval.gate import decide, policy_from
+from eval.gate import decide, weaker_may_pass
+from eval.policy import for_scales, policy_from
 from eval.report import publish
 from storage.clock import from_text
 from storage.digests import short
@@ -27,6 +28,7 @@ from storage.settings import Settings
 from storage.weights import adapter_path, verify_adapter
 from training.child import run_child
 from training.dataset import Built, build_dataset, load_dataset, load_replay, save_dataset
+from training.scales import scaled, scales_to_try
 from training.sources import gather, lint_context
 
 log = structlog.get_logger()
@@ -52,9 +54,7 @@ def run_cycle(run: Run, *, ledger: Ledger, settings: Settings) -> Run:
             return work.close("decided")
         dataset = work.build(recipe)
         adapter = work.tune(dataset, recipe)
-        base, champion, candidate = work.score(dataset, adapter)
-        decision_id = work.decide(base, champion, candidate)
-        work.promote(decision_id)
+        work.promote(work.judge(dataset, adapter, scales_to_try(recipe)))
         return work.close("decided")
     except LostLease:
         raise
@@ -120,8 +120,11 @@ class Cycle:
         began = self.enter("training", "loading the base")
         known = self.ledger.lessons.adapter(self.run.adapter_digest) if self.run.adapter_digest else None
         if known is not None:
-            verify_adapter(adapter_path(self.settings.weights_dir, known.digest), base=known.base_digest)
-            return known
+            origin = known.recipe.get("scaled_from", known.digest)
+            verify_adapter(adapter_path(self.settings.weights_dir, origin), base=known.base_digest)
+            trained = self.ledger.lessons.adapter(origin)
+            assert trained is not None
+            return trained
         made = run_child(
             "tune", self.job(dataset, recipe=recipe.to_dict(), checkpoints=str(self.checkpoints)), self.beat
         )
@@ -136,12 +139,36 @@ class Cycle:
         )
         return adapter
 
-    def score(self, dataset: Dataset, adapter: Adapter) -> tuple[Scorecard, Scorecard | None, Scorecard]:
+    def judge(self, dataset: Dataset, trained: Adapter, scales: Sequence[float]) -> int:
+        """The decision on the strongest of these scales that passes, else on the last that could have.
+
+        All of them are looks at one hypothesis and share its risk. A resumed run goes on at the scale it was at.
+        """
+        known = self.ledger.lessons.adapter(self.run.adapter_digest or "")
+        at = known.recipe.get("scale", 1.0) if known is not None else None
+        for scale in scales[scales.index(at) if at in scales else 0 :]:
+            candidate = self.at_scale(trained, scale)
+            decision_id = self.decide(*self.score(dataset, candidate, looks=len(scales)), looks=len(scales))
+            decision = self.ledger.promotions.decision(decision_id)
+            assert decision is not None
+            if not weaker_may_pass(decision):
+                break
+        return decision_id
+
+    def at_scale(self, trained: Adapter, scale: float) -> Adapter:
+        """The trained adapter or a weaker copy of it, as the run's candidate."""
+        adapter = scaled(trained, self.settings.weights_dir, scale)
+        if adapter.digest != self.run.adapter_digest:
+            self.ledger.lessons.add_adapter(adapter)
+            self.move("scoring", adapter_digest=adapter.digest, decision_id=None)
+        return adapter
+
+    def score(self, dataset: Dataset, adapter: Adapter, *, looks: int) -> tuple[Scorecard, Scorecard | None, Scorecard]:
         """Base (from the ledger where it was measured before), champion and candidate, in a child process."""
         began = self.enter("scoring", "loading the base")
         champion = self.champion(adapter.base_digest)
         subjects = [("base", None), *([("champion", champion)] if champion else []), ("candidate", adapter.digest)]
-        run_child("score", self.job(dataset, subjects=subjects), self.beat)
+        run_child("score", self.job(dataset, subjects=subjects, looks=looks), self.beat)
         cards = {subject: self.ledger.scores.card(self.run.run_id, subject) for subject, _ in subjects}
         self.note("scoring", began, f"{', '.join(cards)} scored")
         doubt = self.ledger.doubt.of(adapter.base_digest, adapter.digest)
@@ -157,15 +184,17 @@ class Cycle:
         serving = self.ledger.promotions.champion()
         return serving.adapter_digest if serving is not None and serving.base_digest == base_digest else None
 
-    def decide(self, base: Scorecard, champion: Scorecard | None, candidate: Scorecard) -> int:
+    def decide(self, base: Scorecard, champion: Scorecard | None, candidate: Scorecard, *, looks: int) -> int:
         """The gate's word, appended to the ledger's chain."""
         self.show({"text": "the gate compares"}, stage_no=4)
         if self.run.decision_id is not None:
             return self.run.decision_id
-        decision = decide(base=base, champion=champion, candidate=candidate, policy=policy_from(self.settings))
+        policy = for_scales(policy_from(self.settings), looks)
+        decision = decide(base=base, champion=champion, candidate=candidate, policy=policy)
         decision_id = self.ledger.promotions.decide(decision, run_id=self.run.run_id, actor="gate")
         self.move("scoring", decision_id=decision_id)
-        self.ledger.runs.note(self.run.run_id, "deciding", f"{decision.verdict}: {'; '.join(decision.reasons)}")
+        at = f"one of {looks} scales: " if looks > 1 else ""
+        self.ledger.runs.note(self.run.run_id, "deciding", f"{at}{decision.verdict}: {'; '.join(decision.reasons)}")
         return decision_id
 
     def promote(self, decision_id: int) -> None:

@@ -49,7 +49,7 @@ def tune(
     cancelled: Callable[[], bool],
     clock: Clock,
 ) -> Adapter:
-    """Train a LoRA adapter on the dataset and keep it under its digest.
+    """Train a LoRA adapter on the dataset and keep it under its digest; its scale is 1, training/scales.py weakens it.
 
     Raises TooLittleData when no row fits, RecipeError for a learning rate that would diverge, EvenkeelError when the loss
     is no number any more or memory does not suffice, Cancelled.
@@ -81,7 +81,7 @@ def tune(
             save(checkpoints, loop.checkpoint(identity))
             saved_at = time.monotonic()
     loop.keep_best()
-    settled = recipe.to_dict() | {"learning_rate": rate, "lora_alpha": recipe.lora_alpha}
+    settled = recipe.to_dict() | {"learning_rate": rate, "lora_alpha": recipe.lora_alpha, "scale": 1.0}
     stats = loop.stats() | {"rows_dropped": dropped, "rows_watched": len(watched)}
     manifest = {
         "base_digest": origin,

@@ -5,31 +5,28 @@ arXiv 2109.01903; PEFT's `rescale_adapter_scale` does the same in memory, here i
 Knows adapter files. Knows no gate: who asks says what passes.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shutil import copyfile
 
 from safetensors.torch import load_file, save_file
 
+from storage.recipe import Recipe
 from storage.records import Adapter
-from storage.weights import ADAPTER_FILES, keep_adapter, verify_adapter
+from storage.weights import ADAPTER_FILES, adapter_path, keep_adapter, verify_adapter
 
 SCALES = (1.0, 0.85, 0.7, 0.55, 0.4)
 
 
-def scales_of(adapter: Adapter, weights_dir: Path, scales: Sequence[float] = SCALES) -> tuple[Adapter, ...]:
-    """The adapter at each scale, in the order given; 1 is the adapter itself, the others are written beside it.
-
-    Each copy names where it came from in its recipe (`scale`, `scaled_from`). Raises WeightsError for a damaged adapter.
-    """
-    verify_adapter(Path(adapter.path), base=adapter.base_digest)
-    return tuple(adapter if scale == 1 else scaled(adapter, weights_dir, scale) for scale in scales)
-
-
 def scaled(adapter: Adapter, weights_dir: Path, scale: float) -> Adapter:
-    """The adapter with its update times `scale`: the second of each pair of matrices carries it."""
-    source = Path(adapter.path)
+    """The adapter with its update times `scale`, written beside it; at 1 itself.
+
+    A copy names where it came from in its recipe (`scale`, `scaled_from`). Raises WeightsError for a damaged adapter.
+    """
+    source = adapter_path(weights_dir, adapter.digest)
+    verify_adapter(source, base=adapter.base_digest)
+    if scale == 1:
+        return adapter
 
     def write(folder: Path) -> None:
         config, weights = ADAPTER_FILES
@@ -49,6 +46,6 @@ def scaled(adapter: Adapter, weights_dir: Path, scale: float) -> Adapter:
     return replace(adapter, digest=digest, path=str(path), recipe=recipe)
 
 
-def largest_that(passes: Callable[[Adapter], bool], candidates: Sequence[Adapter]) -> Adapter | None:
-    """The first candidate that passes, or None. Those after it are never asked about: every look costs certainty."""
-    return next((candidate for candidate in candidates if passes(candidate)), None)
+def scales_to_try(recipe: Recipe) -> tuple[float, ...]:
+    """The scales at which the gate may look, the strongest first: the recipe's own, and in a search the weaker ones."""
+    return (recipe.scale, *(s for s in SCALES if s < recipe.scale)) if recipe.scale_search else (recipe.scale,)

@@ -15,7 +15,7 @@ from eval.benchmark import Answerer
 from eval.gate import decide
 from eval.judge import Pair, asker, in_words, judge
 from eval.learned import check_corrections
-from eval.policy import policy_from
+from eval.policy import Policy, for_scales, policy_from
 from eval.sealed import Subject, final_look
 from eval.suite import Progress, plan_from, score
 from eval.target import answered
@@ -66,6 +66,7 @@ def score_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     the sealed items.
     """
     settings = load_settings(**job["settings"], _env_file=None)
+    policy = for_scales(policy_from(settings), job["looks"])
     dataset, ledger = load_dataset(Path(job["dataset"])), Ledger(settings.ledger_path)
     try:
         turn = ledger.scores.runs_before(job["run_id"])
@@ -75,7 +76,7 @@ def score_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
             if digest is not None:
                 model.add_adapter(adapter_path(settings.weights_dir, digest))
             watch = (
-                Watch(base=cards["base"], champion=cards.get("champion"), policy=policy_from(settings))
+                Watch(base=cards["base"], champion=cards.get("champion"), policy=policy)
                 if subject == "candidate"
                 else None
             )
@@ -86,7 +87,7 @@ def score_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
             ledger.scores.add_card(cards[subject], run_id=job["run_id"], subject=subject)
             if subject == "champion":
                 model.remove_adapter(digest)
-        if _would_be_promoted(cards, settings):
+        if _would_be_promoted(cards, policy):
             sealed = plan_from(settings, turn=turn, sealed=True, train=dataset.train)
             show = _shown(tell, "the final look", 0, 1)
             cards = final_look(model, cards, plan=sealed, ledger=ledger, progress=show, run_id=job["run_id"])
@@ -109,10 +110,8 @@ def _shown(tell: Tell, what: str, number: int, of: int) -> Progress:
     return show
 
 
-def _would_be_promoted(cards: Mapping[Subject, Scorecard], settings: Settings) -> bool:
-    decision = decide(
-        base=cards["base"], champion=cards.get("champion"), candidate=cards["candidate"], policy=policy_from(settings)
-    )
+def _would_be_promoted(cards: Mapping[Subject, Scorecard], policy: Policy) -> bool:
+    decision = decide(base=cards["base"], champion=cards.get("champion"), candidate=cards["candidate"], policy=policy)
     return decision.verdict == "PROMOTE"
 
 

@@ -14,7 +14,7 @@ from bot.engine.layers import Segment
 
 Mode = Literal["paired", "deferred"]
 BEARABLE = 1.15  # how much longer a user may wait for a token because of a shadow
-SIZES = (1, 2, 4, 8)
+SIZES = (1, 2, 4, 6, 8)
 ROUNDS, READ = 15, 64
 
 

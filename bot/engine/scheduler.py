@@ -11,13 +11,14 @@ Knows rows and passes. Knows no HTTP.
 """
 
 import contextlib
+import os
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,10 +41,9 @@ QUEUE = {"user": 64, "shadow": 256}
 DEADLINE_S = {"user": 300.0, "shadow": 300.0}
 PIECE = {"user": 256, "shadow": 64}  # tokens of a prompt that are read in one pass
 PREFIX_BYTES = 128 * 2**20  # of earlier rows' keys and values, for users and for shadows
+PATIENCE_S = 120.0  # for what the model's thread is asked to do
 ON_DEMAND = 2  # adapters kept that somebody asked for by name
-CANARY_TOKENS = (
-    2  # as few as a pass of answers holds, so that nobody waits longer for a token; two, so that queries count
-)
+CANARY_TOKENS = 2  # of it are read: few, so that a pass of answers has room for them; two, so that queries count
 CANARY = ({"role": "user", "content": "Say in one sentence what you can help with."},)
 
 
@@ -51,12 +51,27 @@ class Full(Exception):
     """Too many rows of this role wait already."""
 
 
+def yield_to_answers() -> None:
+    """This thread, and what it starts, computes a tenth of what the model's thread may while both want to."""
+    with contextlib.suppress(AttributeError, OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
 def apart(work: Callable[[], T]) -> T:
-    """Compute something beside the model's thread, in one that ends: OpenMP gives each thread that computes a team of its
-    own, and while there are more of them than cores, none waits awake between two layers.
+    """Compute something beside the model's thread, in one that yields to it and ends: OpenMP gives each thread that computes
+    a team of its own, and while there are more of them than cores, none waits awake between two layers.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="apart") as room:
+    with ThreadPoolExecutor(1, thread_name_prefix="apart", initializer=yield_to_answers) as room:
         return room.submit(work).result()
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A question to the base and to a candidate, read in the next pass, whoever's it is; `crowned` says how it ended."""
+
+    candidate: str
+    segments: tuple[Segment, Segment]
+    crowned: Future[str]
 
 
 class Scheduler:
@@ -71,7 +86,7 @@ class Scheduler:
         self._lock, self._closing = threading.Condition(), False
         self._named: deque[str] = deque(maxlen=ON_DEMAND)
         self._prefixes = Prefixes(PREFIX_BYTES)
-        self._base_says: torch.Tensor | None = None
+        self._canaries: list[Canary] = []
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
 
@@ -85,7 +100,7 @@ class Scheduler:
             self._lock.notify()
         return pinned.adapter
 
-    def _call(self, work: Callable[[], T], timeout_s: float = 120.0) -> T:
+    def _call(self, work: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
         """Run something in the model's thread between two tokens, and return or raise what it gives."""
         done: Future[T] = Future()
         self._calls.put((work, done))
@@ -113,42 +128,45 @@ class Scheduler:
     def crown(self, folder: Path | None) -> str | None:
         """Make an adapter (None: the base alone) the champion for new rows, once its canary has answered.
 
-        Raises WeightsError; then who served before goes on serving.
+        Nobody who is being answered waits for it. Raises WeightsError; then who served before goes on serving.
         """
-        prepared: Any = None if folder is None else apart(lambda: self.decoder.read_adapter(folder))
-        return self._call(lambda: self._crown(prepared))
+        if folder is None:
+            return self._call(lambda: self._crown(None))
+        prepared: Any = apart(lambda: self.decoder.read_adapter(folder))
+        return self._call(lambda: self._try(prepared)).result(timeout=PATIENCE_S)
 
     def fetch(self, folder: Path) -> str:
         """Load an adapter that somebody asks for by name. Raises WeightsError."""
         prepared: Any = apart(lambda: self.decoder.read_adapter(folder))
         return self._call(lambda: self._fetch(prepared))
 
-    def _crown(self, prepared: Any) -> str | None:
-        digest = None if prepared is None else self.decoder.attach(prepared)
-        if digest is not None:
-            try:
-                self._prove(digest)
-            except WeightsError:
-                self._drop_unused()
-                raise
+    def _try(self, prepared: Any) -> Future[str]:
+        digest, ids = self.decoder.attach(prepared), self.renderer.prompt(CANARY)[-CANARY_TOKENS:]
+        caches: list[Any] = [self.decoder.new_cache(len(ids)) for _ in range(2)]
+        base, tuned = (Segment(ids=ids, cache=c, adapter=a) for c, a in zip(caches, (None, digest), strict=True))
+        self._canaries.append(Canary(digest, (base, tuned), Future()))
+        return self._canaries[-1].crowned
+
+    def _answered(self, canary: Canary, logits: torch.Tensor) -> None:
+        """Crown the candidate if this is the answer of an adapter that works."""
+        try:
+            _prove(canary.candidate, logits)
+        except WeightsError as error:
+            self._refuse(canary, error)
+        else:
+            self._canaries.remove(canary)
+            self._crown(canary.candidate)
+            canary.crowned.set_result(canary.candidate)
+
+    def _refuse(self, canary: Canary, error: WeightsError) -> None:
+        self._canaries.remove(canary)
+        self._drop_unused()
+        canary.crowned.set_exception(error)
+
+    def _crown(self, digest: str | None) -> str | None:
         self.champion = digest
         self._drop_unused()
         return digest
-
-    def _prove(self, digest: str) -> None:
-        """The canary: with the adapter the next token's logits are finite and not the base's."""
-        if self._base_says is None:
-            self._base_says = self._canary(None)
-        tuned = self._canary(digest)
-        if not torch.isfinite(tuned).all():
-            raise WeightsError(f"adapter {digest[:12]} answers the canary with numbers that are not finite")
-        if torch.equal(self._base_says, tuned):
-            raise WeightsError(f"adapter {digest[:12]} answers the canary exactly as the base does: it changes nothing")
-
-    def _canary(self, adapter: str | None) -> torch.Tensor:
-        ids = self.renderer.prompt(CANARY)[-CANARY_TOKENS:]
-        cache: Any = self.decoder.new_cache(len(ids))
-        return self.decoder.forward([Segment(ids=ids, cache=cache, adapter=adapter)])[0]
 
     def _fetch(self, prepared: Any) -> str:
         digest = self.decoder.attach(prepared)
@@ -162,7 +180,12 @@ class Scheduler:
         with self._lock:
             asks = [row.ask for rows in self._live.values() for row in rows]
             asks += [ask for waiting in self._waiting.values() for ask, _ in waiting]
-        for digest in self.decoder.adapters - {self.champion, *self._named, *(ask.adapter for ask in asks)}:
+        for digest in self.decoder.adapters - {
+            self.champion,
+            *(canary.candidate for canary in self._canaries),
+            *self._named,
+            *(ask.adapter for ask in asks),
+        }:
             self.decoder.remove_adapter(digest)
             self._prefixes.forget(digest)
 
@@ -174,7 +197,7 @@ class Scheduler:
             with self._lock:
                 if self._closing and not self._live["user"]:
                     break
-                if not any(self._waiting.values()) and not any(self._live.values()) and self._calls.empty():
+                if not any((*self._waiting.values(), *self._live.values(), self._canaries)) and self._calls.empty():
                     self._lock.wait(timeout=1.0)
                     continue
             self._turn()
@@ -223,8 +246,8 @@ class Scheduler:
         plan = [(row, row.segment(PIECE["user"])) for row in rows.get("user", [])]
         if room > 0:
             plan += self._shadows(room)
-        if plan:
-            self._speak(plan, interrupt)
+        if plan or self._canaries:
+            self._speak(plan, tuple(self._canaries), interrupt)
 
     def _shadows(self, room: int) -> list[tuple[Row, Segment]]:
         """Shadows that speak, one token each, then a piece of a prompt."""
@@ -236,24 +259,37 @@ class Scheduler:
             plan.append((reader, reader.segment(min(left, PIECE["shadow"]))))
         return plan
 
-    def _speak(self, plan: Sequence[tuple[Row, Segment]], interrupt: Callable[[], bool] | None = None) -> None:
-        """One pass; whatever breaks in it is tried row by row and ends the row that breaks alone."""
+    def _speak(
+        self,
+        plan: Sequence[tuple[Row, Segment]],
+        canaries: Sequence[Canary] = (),
+        interrupt: Callable[[], bool] | None = None,
+    ) -> None:
+        """One pass; whatever breaks in it is tried row by row and ends the row, or refuses the candidate, that breaks alone."""
+        segments = [segment for _, segment in plan] + [each for canary in canaries for each in canary.segments]
         try:
-            logits = self.decoder.forward([segment for _, segment in plan], interrupt=interrupt)
+            logits = self.decoder.forward(segments, interrupt=interrupt)
         except Interrupted:
             return
         except Exception as error:  # the named place: one row's fault is that row's end
-            if len(plan) > 1:
+            if len(plan) + len(canaries) > 1:
+                for canary in canaries:
+                    self._speak([], [canary])
                 for each in plan:
                     self._speak([each])
-                return
-            row = plan[0][0]
-            log.error("row_failed", role=row.ask.role, error=type(error).__name__)
-            self._end(row, "error", f"{type(error).__name__} while generating")
+            elif canaries:
+                self._refuse(canaries[0], WeightsError(f"the canary ended in {type(error).__name__}: {error}"[:300]))
+            else:
+                row = plan[0][0]
+                log.error("row_failed", role=row.ask.role, error=type(error).__name__)
+                self._end(row, "error", f"{type(error).__name__} while generating")
             return
         for row, segment in plan:
             row.has_read(segment)
         speaking = [row for row, segment in plan if segment.speaks]
+        logits, proofs = logits[: len(speaking)], logits[len(speaking) :].split(2)
+        for canary, says in zip(canaries, proofs, strict=False):
+            self._answered(canary, says)
         for row, said in zip(speaking, choose(logits, speaking) if speaking else [], strict=True):
             if said is None:
                 self._end(row, "error", "the model's numbers are not finite")
@@ -285,12 +321,23 @@ class Scheduler:
             self._drop_unused()
 
     def _end_all(self, detail: str) -> None:
+        for canary in tuple(self._canaries):
+            self._refuse(canary, WeightsError(detail))
         for role in self._live:
             for row in list(self._live[role]):
                 self._end(row, "error", detail)
             while self._waiting[role]:
                 ask, _ = self._waiting[role].popleft()
                 ask.emit(End(reason="error", detail=detail))
+
+
+def _prove(digest: str, says: torch.Tensor) -> None:
+    """The canary: with the adapter the next token's logits are finite and not the base's. Raises WeightsError."""
+    base, tuned = says
+    if not torch.isfinite(tuned).all():
+        raise WeightsError(f"adapter {digest[:12]} answers the canary with numbers that are not finite")
+    if torch.equal(base, tuned):
+        raise WeightsError(f"adapter {digest[:12]} answers the canary exactly as the base does: it changes nothing")
 
 
 def _gone(ask: Ask, asked_at: float, now: float) -> str | None:

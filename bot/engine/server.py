@@ -94,7 +94,10 @@ class Engine:
                     self.promotion is None or newest.promotion_id != self.promotion.promotion_id
                 ):
                     self.apply(newest, ledger)
-            except EvenkeelError as error:  # the ledger is locked: look again
+            except (
+                EvenkeelError,
+                TimeoutError,
+            ) as error:  # the ledger is locked, or the model's thread busy: look again
                 log.warning("follower_waits", reason=str(error))
 
     def apply(self, promotion: Promotion, ledger: Ledger) -> None:

@@ -15,6 +15,7 @@ from bot.engine.layers import Interrupted, Segment
 from bot.engine.pairing import Pairing
 from bot.engine.rows import Ask, End
 from bot.engine.scheduler import DEADLINE_S, PIECE, QUEUE, Full, Scheduler
+from storage.errors import WeightsError
 from tests.engine.conftest import wait
 
 END, WORD = 9, 3
@@ -29,6 +30,7 @@ class Script:
     gate: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     broken: set[str | None] = field(default_factory=set)
     silent: set[str | None] = field(default_factory=set)
+    idle: set[str | None] = field(default_factory=set)  # adapters that change nothing
     interrupted: int = 0
     adapters: set[str] = field(default_factory=set)
     shares = False
@@ -47,6 +49,7 @@ class Script:
         logits = torch.zeros(sum(s.speaks for s in segments), 12)
         logits[:, WORD] = 1.0
         for place, segment in enumerate(s for s in segments if s.speaks):
+            logits[place, 0] = 0.5 * (segment.adapter not in (None, *self.idle))
             if segment.adapter in self.silent:
                 logits[place, 0] = float("nan")
         return logits
@@ -205,16 +208,24 @@ def test_too_many_rows_of_a_role_are_refused_and_the_other_role_is_not(
     assert submit(paired, "user", "u").end is None
 
 
-def test_an_adapter_lives_as_long_as_a_row_that_speaks_with_it(tmp_path: Path, script: Script) -> None:
-    removed: list[str] = []
+@pytest.fixture
+def removed(script: Script) -> list[str]:
+    """What was detached; the script has adapters that are their names."""
+    gone: list[str] = []
     script.read_adapter = lambda folder: folder.name  # type: ignore[attr-defined]
     script.attach = lambda name: script.adapters.add(name) or name  # type: ignore[attr-defined,func-returns-value]
-    script.remove_adapter = lambda name: (removed.append(name), script.adapters.discard(name))  # type: ignore[attr-defined]
+    script.remove_adapter = lambda name: (gone.append(name), script.adapters.discard(name))  # type: ignore[attr-defined]
+    return gone
+
+
+def test_an_adapter_lives_as_long_as_a_row_that_speaks_with_it(
+    tmp_path: Path, script: Script, removed: list[str]
+) -> None:
     scheduler = scheduler_with(script, "paired")
-    scheduler._prove = lambda digest: None  # type: ignore[method-assign]
+    script.gate.release(1)
     assert scheduler.crown(tmp_path / "one") == "one"
     events: list[str | End] = []
-    ask = Ask(role="user", adapter=None, prompt=[1], max_new_tokens=3, emit=events.append)
+    ask = Ask(role="user", adapter=None, prompt=[1], max_new_tokens=4, emit=events.append)
     assert scheduler.submit(ask, champion=True) == "one"
     script.gate.release(1)
     wait(lambda: events)
@@ -222,11 +233,55 @@ def test_an_adapter_lives_as_long_as_a_row_that_speaks_with_it(tmp_path: Path, s
     crowned = threading.Thread(target=scheduler.crown, args=(tmp_path / "two",))
     crowned.start()
     wait(lambda: not scheduler._calls.empty())  # it is read and waits for the end of the pass
-    script.gate.release(1)
+    script.gate.release(2)
     crowned.join()
     assert scheduler.champion == "two" and removed == []
     script.gate.release(5)
     wait(lambda: any(isinstance(e, End) for e in events))
     wait(lambda: removed == ["one"])
-    assert all(name == "one" for each in script.passes for name, _ in each)
+    answers = [[name for name, length in each if length == 1] for each in script.passes]
+    assert [name for names in answers for name in names] == ["one"] * 4
+    scheduler.close()
+
+
+def test_the_canary_is_read_in_the_pass_of_whoever_is_answered(
+    tmp_path: Path, script: Script, removed: list[str]
+) -> None:
+    scheduler = scheduler_with(script, "paired")
+    events: list[str | End] = []
+    scheduler.submit(Ask(role="user", adapter=None, prompt=[1], max_new_tokens=9, emit=events.append))
+    script.gate.release(1)
+    wait(lambda: events)
+
+    crowned = threading.Thread(target=scheduler.crown, args=(tmp_path / "one",))
+    crowned.start()
+    wait(lambda: not scheduler._calls.empty())
+    script.gate.release(2)
+    crowned.join()
+
+    assert scheduler.champion == "one" and removed == []
+    assert script.passes == [[("None", 1)], [("None", 1)], [("None", 1), ("None", 2), ("one", 2)]]
+    script.gate.release(9)
+    scheduler.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [("idle", "exactly as the base does"), ("silent", "not finite"), ("broken", "ended in RuntimeError")],
+)
+def test_an_adapter_whose_canary_fails_is_detached_and_who_served_goes_on(
+    tmp_path: Path, script: Script, removed: list[str], fault: str, says: str
+) -> None:
+    scheduler = scheduler_with(script, "paired")
+    script.gate.release(99)
+    scheduler.crown(tmp_path / "good")
+    getattr(script, fault).add("bad")
+    asked = submit(scheduler, "user", "u", tokens=3)
+
+    with pytest.raises(WeightsError, match=says):
+        scheduler.crown(tmp_path / "bad")
+
+    wait(lambda: asked.end)
+    assert asked.end is not None and asked.end.reason == "length"
+    assert scheduler.champion == "good" and removed == ["bad"] and scheduler._canaries == []
     scheduler.close()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eval.gate import Policy, decide, judge, self_test
+from eval.gate import Policy, decide, judge, self_test, weaker_may_pass
 from eval.policy import for_scales, policy_from
 from eval.selftest import planted
 from eval.statistics import paired_interval
@@ -324,6 +324,20 @@ def test_candidates_at_several_scales_share_one_risk() -> None:
     assert for_scales(Policy(), 5).level == pytest.approx(0.99)
     with pytest.raises(ValueError, match="at least 1"):
         for_scales(Policy(), 0)
+
+
+def test_a_weaker_copy_is_worth_a_look_only_where_something_general_was_lost_and_the_target_gained() -> None:
+    lost, nothing_gained = (
+        judged(card(CANDIDATE, support=1.0, text=1.53)),
+        judged(card(CANDIDATE, support=1.2, text=1.53)),
+    )
+    whole = card(CANDIDATE, text=1.53)
+    ended_early = judged(replace(whole, scores=tuple(s for s in whole.scores if s.benchmark != "support")))
+
+    assert lost.verdict == ended_early.verdict == nothing_gained.verdict == "REFUSE"
+    assert weaker_may_pass(lost) and weaker_may_pass(ended_early)
+    assert not weaker_may_pass(nothing_gained)
+    assert not weaker_may_pass(judged(card(CANDIDATE, support=1.0)))
 
 
 REAL = {

@@ -89,7 +89,8 @@ def test_a_profile_in_a_runs_row_that_does_not_exist_is_refused() -> None:
 @pytest.mark.parametrize("name", [n for n in RANGES if n != "seed"])
 def test_every_lever_outside_its_safe_range_is_warned_of_with_its_reason(name: str) -> None:
     limits = RANGES[name]
-    beyond = limits.kind((limits.safe_high + limits.high) / 2)
+    above, below = (limits.safe_high + limits.high) / 2, (limits.low + limits.safe_low) / 2
+    beyond = limits.kind(above if limits.safe_high < limits.high else below)
 
     (warning,) = warnings_for(Recipe(**{**Recipe().to_dict(), name: beyond}))
 

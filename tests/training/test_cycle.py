@@ -97,6 +97,40 @@ def test_a_run_that_died_after_training_is_resumed_without_training_again(
     assert steps == ["tune", "score", "score"] and ended(ledger, run_id).state == "decided"
 
 
+def test_a_search_judges_weaker_copies_until_one_passes_and_goes_on_where_it_was_stopped(
+    small: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(ledger, 60)
+    run_id, scored = ask(ledger), list[float]()
+
+    def scale_of(digest: str) -> float:
+        made = ledger.lessons.adapter(digest)
+        assert made is not None
+        return float(made.recipe["scale"])
+
+    def child(step: str, job: Any, beat: Any) -> dict[str, Any]:
+        if step == "score":
+            scored.append(scale_of(dict(job["subjects"])["candidate"]))
+            if len(scored) == 2:
+                raise KeyboardInterrupt
+        return run_child(step, job, beat)
+
+    monkeypatch.setattr(cycle, "run_child", child)
+    monkeypatch.setattr(cycle, "weaker_may_pass", lambda decision: scale_of(decision.candidate_digest) > 0.7)
+    searching = small.model_copy(update={"scale_search": True})
+    with pytest.raises(KeyboardInterrupt):
+        work_once(searching, ledger)
+
+    assert work_once(searching, ledger)
+
+    run = ended(ledger, run_id)
+    assert scored == [1.0, 0.85, 0.85, 0.7] and run.state == "decided" and scale_of(str(run.adapter_digest)) == 0.7
+    last = ledger.promotions.decision(run.decision_id or 0)
+    assert last and last.candidate_digest == run.adapter_digest and last.policy["scales"] == 5
+    made = [row[0] for row in ledger.connections.db.execute("SELECT verdict FROM decisions WHERE run_id=?", (run_id,))]
+    assert len(made) == 3 and ledger.verify() == ()
+
+
 def test_too_little_data_fails_with_how_many_are_missing(small: Settings, ledger: Ledger) -> None:
     fill(ledger, 8)
     run_id = ask(ledger)

@@ -1,6 +1,5 @@
 """Weaker copies of an adapter lie on the straight line between base and tuned, and are adapters like any other."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,11 @@ from transformers import LlamaForCausalLM
 from bot.engine.model import LoadedModel
 from storage.clock import utc_now
 from storage.errors import WeightsError
+from storage.recipe import Recipe
 from storage.records import Adapter
 from storage.weights import base_digest, verify_adapter
 from tests.eval.conftest import _adapter
-from training.scales import SCALES, largest_that, scales_of
+from training.scales import SCALES, scaled, scales_to_try
 
 IDS = [[5, 6, 7, 8, 9]]
 
@@ -26,20 +26,20 @@ def adapter(tiny_folder: Path, tmp_path: Path) -> Adapter:
 
 
 def test_each_copy_is_whole_names_its_origin_and_serves(adapter: Adapter, tiny_folder: Path, tmp_path: Path) -> None:
-    copies = scales_of(adapter, tmp_path)
+    copies = [scaled(adapter, tmp_path, scale) for scale in SCALES]
 
     assert copies[0] is adapter and [c.recipe.get("scale", 1.0) for c in copies] == list(SCALES)
     assert len({c.digest for c in copies}) == len(SCALES)
     for copy in copies[1:]:
         manifest = verify_adapter(Path(copy.path), base=adapter.base_digest)
         assert manifest["recipe"]["scaled_from"] == adapter.digest and manifest["run_id"] == 3
-    assert scales_of(adapter, tmp_path)[1:] == copies[1:]
+    assert [scaled(adapter, tmp_path, scale) for scale in SCALES] == copies
 
 
 def test_a_copy_says_what_the_weights_between_base_and_tuned_say(
     adapter: Adapter, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    half, nothing = scales_of(adapter, tmp_path, (0.5, 0.0))
+    half, nothing = (scaled(adapter, tmp_path, scale) for scale in (0.5, 0.0))
     model = LoadedModel.load(tiny_folder, device="cpu", dtype=torch.float32)
     merged, moved = LlamaForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32), update_of(adapter)
     with torch.no_grad():
@@ -75,20 +75,11 @@ def test_a_damaged_adapter_gives_no_copies(adapter: Adapter, tmp_path: Path) -> 
     (Path(adapter.path) / "COMPLETE").unlink()
 
     with pytest.raises(WeightsError, match="no COMPLETE marker"):
-        scales_of(adapter, tmp_path)
+        scaled(adapter, tmp_path, 1.0)
 
 
-@pytest.mark.parametrize(("limit", "chosen", "asked"), [(1.0, 1.0, 1), (0.6, 0.55, 4), (0.1, None, 5)])
-def test_the_largest_that_passes_is_found_and_nobody_is_asked_after_it(
-    adapter: Adapter, tmp_path: Path, limit: float, chosen: float | None, asked: int
-) -> None:
-    seen: list[Adapter] = []
-
-    def passes(candidate: Adapter) -> bool:
-        seen.append(candidate)
-        return float(candidate.recipe.get("scale", 1.0)) <= limit
-
-    judge: Callable[[Adapter], bool] = passes
-    found = largest_that(judge, scales_of(adapter, tmp_path))
-
-    assert len(seen) == asked and (found and found.recipe.get("scale", 1.0)) == chosen
+def test_a_search_tries_the_recipes_own_scale_and_then_only_weaker_ones() -> None:
+    assert scales_to_try(Recipe(scale=0.7)) == (0.7,)
+    assert scales_to_try(Recipe(scale=0.7, scale_search=True)) == (0.7, 0.55, 0.4)
+    assert scales_to_try(Recipe(scale=1.0, scale_search=True)) == SCALES
+    assert scales_to_try(Recipe(scale=0.2, scale_search=True)) == (0.2,)
