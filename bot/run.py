@@ -46,7 +46,8 @@ def run_bot(settings: Settings, ledger: Ledger) -> None:
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with running_bot(settings, ledger):
-            over.wait()
+            while not over.wait(LOOK_EVERY_S):
+                pass  # a signal that the system gave to another thread is handled when this one wakes
             log.info("stopping")
     finally:
         for number, handler in previous.items():
