@@ -108,8 +108,10 @@ class Asking:
                 delay = self.retry_s * 2 ** (item.attempts - 1)
                 self.ledger.inbox.put_back(item, delay_s=delay, reason=tuned.reason)
                 return
-            self.ledger.inbox.extend(item, self.lease_s)  # still ours: only then it may speak for the exchange
-            if not self.ledger.exchanges.record(exchange.exchange_id, tuned):
+            with self.ledger.connections.write():
+                self.ledger.inbox.extend(item, self.lease_s)  # still ours: only then it may speak for the exchange
+                stands = self.ledger.exchanges.record(exchange.exchange_id, tuned)
+            if not stands:
                 tuned = self.open(item).tuned or tuned  # another worker's answer stands
         self.deliver(item, exchange, tuned)
 
@@ -179,11 +181,13 @@ class Asking:
 
     def deliver(self, item: InboxItem, exchange: Exchange, tuned: Answer) -> None:
         """Show the final word and finish the item; nothing is shown under a question that was deleted."""
-        if tuned.reason != f"{STOPPED} by {DELETION}":
-            self.delivery.finish(exchange.exchange_id, exchange.question, self._final(exchange, tuned))
-        with self.ledger.connections.write():
+
+        def close() -> None:
             self.ledger.exchanges.close(exchange.exchange_id, "answered" if tuned.status == "ok" else "failed")
             self.ledger.inbox.finish(item, note=tuned.status)
+
+        parts = () if tuned.reason == f"{STOPPED} by {DELETION}" else self._final(exchange, tuned)
+        self.delivery.finish(exchange.exchange_id, exchange.question, parts, close)
         log.info("answered", exchange_id=exchange.exchange_id, status=tuned.status, latency_s=tuned.latency_s)
 
     def _final(self, exchange: Exchange, tuned: Answer) -> tuple[Part, ...]:

@@ -5,9 +5,9 @@ after a crash or a lost response), and everything else is `chat.update`, which m
 Knows messages; knows no model.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -42,32 +42,34 @@ class Delivery:
 
     def begun(self, exchange_id: int, number: int, question: Question) -> PostedMessage | None:
         """The message of part `number` if Slack has it, also when nobody told us. Raises NotNow, NotHere."""
-        known = {m.part: m for m in self.ledger.exchanges.messages(exchange_id)}.get(number)
+        known = self._known(exchange_id, number)
         if known is None or known.ts is not None:
             return known
         ts = self._find(known, question)
         if ts is None:
             return None
         self.ledger.exchanges.message_posted(known.message_id, ts)
-        return self._row(exchange_id, number)
+        return self._known(exchange_id, number)
 
     def post(self, exchange_id: int, number: int, question: Question, part: Part) -> tuple[PostedMessage, bool]:
         """The message of part `number`, posted if Slack does not have it yet; True if it shows `part` now.
 
         Raises NotNow, NotHere.
         """
+        known = self._known(exchange_id, number)
+        if known is not None and known.ts is not None:
+            return known, False  # without a turn at the ledger's lock
         message, new = self.ledger.exchanges.intend_message(
             exchange_id, number, team=question.team, channel=question.channel
         )
-        if message.ts is not None:
-            return message, False
         ts = None if new else self._find(message, question)
         fresh = ts is None
         if ts is None:
-            self.ledger.exchanges.repost(message.message_id)
+            if message.kind != "post":
+                self.ledger.exchanges.repost(message.message_id)
             ts = self._post_once(message, question, part)
         self.ledger.exchanges.message_posted(message.message_id, ts)
-        return self._row(exchange_id, number), fresh
+        return replace(message, ts=ts, state="posted"), fresh
 
     def _post_once(self, message: PostedMessage, question: Question, part: Part) -> str:
         try:
@@ -117,7 +119,7 @@ class Delivery:
                 return None  # the row stays: `post` looks once more, then posts
             ts = found
         self.ledger.exchanges.message_posted(message.message_id, ts)
-        return self._row(exchange_id, 0)
+        return self._known(exchange_id, 0)
 
     def _find(self, message: PostedMessage, question: Question) -> str | None:
         """The ts of a message that may have been begun although nobody told us."""
@@ -185,15 +187,25 @@ class Delivery:
             link_names=False,
         )
 
-    def finish(self, exchange_id: int, question: Question, parts: Sequence[Part]) -> None:
-        """The final word, in as many messages as it takes; what is final already is left alone. Raises NotNow, NotHere."""
+    def finish(
+        self, exchange_id: int, question: Question, parts: Sequence[Part], close: Callable[[], None] = lambda: None
+    ) -> None:
+        """The final word, in as many messages as it takes; what is final already is left alone. Raises NotNow, NotHere.
+
+        That it is final, and what `close` writes, is stored as one, once all of it is shown: to show it again does no harm.
+        """
+        final = list[int]()
         for number, part in enumerate(parts):
             message, shown = self.post(exchange_id, number, question, part)
             if message.state == "final":
                 continue
             if not shown:
                 self.show(message, part)
-            self.ledger.exchanges.message_final(message.message_id)
+            final.append(message.message_id)
+        with self.ledger.connections.write():
+            for message_id in final:
+                self.ledger.exchanges.message_final(message_id)
+            close()
 
     def remove(self, exchange_id: int) -> None:
         """Take our messages of this exchange out of Slack. Raises NotNow."""
@@ -206,8 +218,8 @@ class Delivery:
                 if trouble_of(error).kind != "refused":  # refused: it is gone already
                     raise NotNow(trouble_of(error)) from None
 
-    def _row(self, exchange_id: int, number: int) -> PostedMessage:
-        return next(m for m in self.ledger.exchanges.messages(exchange_id) if m.part == number)
+    def _known(self, exchange_id: int, number: int) -> PostedMessage | None:
+        return next((m for m in self.ledger.exchanges.messages(exchange_id) if m.part == number), None)
 
 
 def _mark(message: PostedMessage, question: Question) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from storage.settings import Settings
 
 log = structlog.get_logger()
 SWITCH_S = 0.0005  # an ack that waits for the interpreter gets it before a busy worker's usual 5 ms are over
+LISTEN_EVERY_S = 1.0
 ACKS = 32  # envelopes that are stored at once
 
 
@@ -46,7 +47,7 @@ def run_bot(settings: Settings, ledger: Ledger) -> None:
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with running_bot(settings, ledger):
-            while not over.wait(LOOK_EVERY_S):
+            while not over.wait(LISTEN_EVERY_S):
                 pass  # a signal that the system gave to another thread is handled when this one wakes
             log.info("stopping")
     finally:

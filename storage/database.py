@@ -17,6 +17,7 @@ from storage.errors import Busy, LedgerError
 
 APPLICATION_ID = 0x45564B4C  # "EVKL"
 BUSY_TIMEOUT_S = 5.0
+CACHE_KIB = 512  # of pages, for each thread's connection; the system keeps the file in memory anyway
 TURN_S = 0.05  # how long one of our threads waits for another process before it lets the others try
 
 
@@ -132,6 +133,7 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=ON")
+        connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         claim_file(connection, path)
         connection.execute(f"PRAGMA journal_mode={journal}")
     except sqlite3.DatabaseError as error:

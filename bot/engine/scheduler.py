@@ -287,7 +287,7 @@ class Scheduler:
         for row, segment in plan:
             row.has_read(segment)
         speaking = [row for row, segment in plan if segment.speaks]
-        logits, proofs = logits[: len(speaking)], logits[len(speaking) :].split(2)
+        proofs, logits = logits[len(speaking) :].reshape(-1, 2, logits.shape[-1]), logits[: len(speaking)]
         for canary, says in zip(canaries, proofs, strict=False):
             self._answered(canary, says)
         for row, said in zip(speaking, choose(logits, speaking) if speaking else [], strict=True):

@@ -1,16 +1,18 @@
 """Starting: a wrong token is named before anything runs. Threads: none dies silently."""
 
+import signal
 import threading
 import time
+from typing import Any
 
 import pytest
 
-from bot.run import check_tokens, running_bot
+from bot.run import check_tokens, run_bot, running_bot
 from bot.slack import make_client, persist, trouble_of
 from bot.workers import Workers
 from storage.errors import ConfigurationError
 from storage.ledger import Ledger
-from storage.settings import load_settings
+from storage.settings import Settings, load_settings
 from tests.bot.model_server import free_port
 
 GOOD = {"slack_bot_token": "xoxb-1", "slack_app_token": "xapp-1", "slack_signing_secret": "s"}
@@ -45,6 +47,19 @@ def test_no_slack_at_the_address_is_one_clear_message(ledger: Ledger) -> None:
 
     with pytest.raises(ConfigurationError, match="SLACK_API_URL"), running_bot(settings, ledger):
         pass
+
+
+def test_a_sigterm_that_the_system_gives_to_another_thread_ends_the_bot(
+    settings: Settings, slack: Any, ledger: Ledger
+) -> None:
+    def end() -> None:
+        slack.wait_for(lambda: slack.connections)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    threading.Thread(target=end).start()
+    run_bot(settings, ledger)
+
+    slack.wait_for(lambda: not slack.connections)
 
 
 def test_a_step_that_breaks_is_called_again() -> None:
