@@ -31,6 +31,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -47,7 +48,7 @@ from bot.engine.base import prepare_base
 from bot.engine.decoder import Decoder
 from bot.engine.layers import Segment
 from bot.engine.model import loaded
-from bot.engine.pairing import Pairing, measured
+from bot.engine.pairing import measured
 from bot.engine.rows import Ask, End
 from bot.engine.scheduler import Scheduler, apart
 from bot.engine.stock import open_decoder
@@ -124,7 +125,7 @@ class Side:
         return self.scheduler._call(work, timeout_s=600)
 
     def mode(self, mode: Any) -> None:
-        self.scheduler.pairing = Pairing(mode=mode, ratio=self.found.ratio, room=max(2, self.found.room))
+        self.scheduler.pairing = replace(self.found, mode=mode)
 
 
 class Answer:

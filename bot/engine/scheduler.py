@@ -40,6 +40,7 @@ LIVE = {"user": 8, "shadow": 4}
 QUEUE = {"user": 64, "shadow": 256}
 DEADLINE_S = {"user": 300.0, "shadow": 300.0}
 PIECE = {"user": 256, "shadow": 64}  # tokens of a prompt that are read in one pass
+MANY = 10**6  # tokens: as many as there are
 PREFIX_BYTES = 128 * 2**20  # of earlier rows' keys and values, for users and for shadows
 PATIENCE_S = 120.0  # for what the model's thread is asked to do
 ON_DEMAND = 2  # adapters kept that somebody asked for by name
@@ -220,9 +221,10 @@ class Scheduler:
         users = [row for row in self._live["user"] if row is not reader and not row.unread]
         if users:
             beside = self.pairing.mode == "paired" and reader is None
-            self._pass({"user": users}, room=self.pairing.room - len(users) if beside else 0)
+            taken = len(users) if beside else MANY
+            self._pass({"user": users}, room=self.pairing.room - taken, reach=self.pairing.reach - taken)
         elif reader is None:
-            self._pass({}, room=PIECE["shadow"] + LIVE["shadow"], interrupt=lambda: bool(self._waiting["user"]))
+            self._pass({}, room=LIVE["shadow"], reach=MANY, interrupt=lambda: bool(self._waiting["user"]))
 
     def _reader(self, role: Role) -> Row | None:
         """The first live row whose prompt is not read yet; a waiting one is admitted where there is a place."""
@@ -241,20 +243,26 @@ class Scheduler:
         self._live[role].append(row)
         return row
 
-    def _pass(self, rows: dict[str, list[Row]], *, room: int = 0, interrupt: Callable[[], bool] | None = None) -> None:
-        """One pass for these users' rows and for shadows that fit into `room` tokens."""
+    def _pass(
+        self,
+        rows: dict[str, list[Row]],
+        *,
+        room: int = 0,
+        reach: int = 0,
+        interrupt: Callable[[], bool] | None = None,
+    ) -> None:
+        """One pass for these users' rows, for shadows that speak in `room` rows, and for what is read within `reach` tokens."""
         plan = [(row, row.segment(PIECE["user"])) for row in rows.get("user", [])]
-        if room > 0:
-            plan += self._shadows(room)
+        plan += self._shadows(max(0, room), max(0, reach))
         if plan or self._canaries:
             self._speak(plan, tuple(self._canaries), interrupt)
 
-    def _shadows(self, room: int) -> list[tuple[Row, Segment]]:
+    def _shadows(self, room: int, reach: int) -> list[tuple[Row, Segment]]:
         """Shadows that speak, one token each, then a piece of a prompt."""
         speaking = [row for row in self._live["shadow"] if not row.unread][:room]
         plan = [(row, row.segment(1)) for row in speaking]
-        left = room - len(plan)
-        reader = self._reader("shadow") if left else None
+        left = reach - len(plan)
+        reader = self._reader("shadow") if left > 0 else None
         if reader is not None:
             plan.append((reader, reader.segment(min(left, PIECE["shadow"]))))
         return plan

@@ -23,7 +23,7 @@ from storage.records import Adapter, Decision
 from storage.settings import load_settings
 from tests.eval.conftest import _adapter, tiny_folder  # noqa: F401
 
-PAIRED = Pairing(mode="paired", ratio=1.1, room=8)
+PAIRED = Pairing(mode="paired", ratio=1.1, room=8, reach=8)
 T = TypeVar("T")
 
 

@@ -71,7 +71,7 @@ def serving(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     def make(mode: Mode, dtype: torch.dtype = torch.float32) -> Served:
         decoder, renderer = open_decoder(base, device="cpu", dtype=dtype)
         renderer.end_ids = frozenset()
-        made.append(Scheduler(decoder, renderer, Pairing(mode=mode, ratio=1.0, room=8)))
+        made.append(Scheduler(decoder, renderer, Pairing(mode=mode, ratio=1.0, room=8, reach=8)))
         return Served(made[0], made[0].fetch(adapter_of(base, tmp_path, 2)), passes)
 
     monkeypatch.setattr(Decoder, "forward", noted)

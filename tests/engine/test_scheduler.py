@@ -73,7 +73,7 @@ def script() -> Script:
 
 
 def scheduler_with(script: Script, mode: Any) -> Scheduler:
-    return Scheduler(script, RENDERER, Pairing(mode=mode, ratio=1.0, room=4))  # type: ignore[arg-type]
+    return Scheduler(script, RENDERER, Pairing(mode=mode, ratio=1.0, room=4, reach=4))  # type: ignore[arg-type]
 
 
 @pytest.fixture
