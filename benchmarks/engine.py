@@ -2,15 +2,16 @@
 
     python benchmarks/engine.py [--quick] [--json]
 
-All sides in one process, taken in turns; medians over rounds, their spread the middle half; every answer has the same
-number of tokens. "alone" is one user's tuned answer; "pair" is that and the base's answer to the same prompt.
+All sides in one process, taken in turns; every answer has the same number of tokens. A ratio is the median over rounds, its
+spread the middle half; where both sides stand side by side in a round (itl_*), each round has its own ratio, so that a
+machine that is slow for a while slows both. "alone" is one user's tuned answer; "pair" is that and the base's answer to the same prompt.
 
 ttft_shadow_ratio: a question that comes while the shadow of another speaks, over one that comes to an idle engine.
 itl_*_ratio: the user's time per token with a shadow beside (paired) or waiting (deferred), over alone. pair_over_one_ratio:
 until both answers are there, over one. ours_over_peft_*: wall time over transformers + PEFT `generate` in the same type;
 the pair is a mixed batch (`adapter_names`). step_over_linears: one pass of tuned and base over the bare sum of the linear
-layers of that pass, in the faster of the two ways that this program knows. swap_stall_steps: by how many steps the longest pause in an answer during which the champion changes is longer than its
-usual step. memory_ratio: resident memory of a process that
+layers of that pass, in the faster of the two ways that this program knows. swap_stall_steps: the longest pause in an answer while the champion changes (its files are read, its canary answers, it
+takes over), less the longest in as long a time just before, in usual steps of that answer. memory_ratio: resident memory of a process that
 serves base and tuned over one that serves base. swap_*: answers that failed, or that are not one adapter's own, over 100
 promotions under load (float32, so that an answer does not depend on its neighbours). questions_per_s and p95_s: sixteen
 people at once, in the engine and one after the other through PEFT (no bar).
@@ -190,8 +191,15 @@ def answers(base: Path, folder: Path, *, rounds: int, tokens: int) -> list[Row]:
         note(busy_ttft=user.ended.ttft_s or 0.0)
         shadow.wait()
 
+    def per_token(question: str) -> None:
+        """One after the other, so that they share the machine's mood."""
+        three: list[Callable[[], None]] = [
+            partial(alone, question), partial(beside, "paired", question), partial(beside, "deferred", question)]  # fmt: skip
+        for side in random.sample(three, 3):
+            side()
+
     sides: list[Callable[[str], None]] = [
-        alone, lambda q: beside("paired", q), lambda q: beside("deferred", q), comes_while_a_shadow_speaks,
+        per_token, per_token, comes_while_a_shadow_speaks,
         lambda q: note(peft_s=ours.do(lambda: theirs.seconds(q, tokens))),
         lambda q: note(peft_pair_s=ours.do(lambda: theirs.seconds(q, tokens, pair=True))),
     ]  # fmt: skip
@@ -204,8 +212,8 @@ def answers(base: Path, folder: Path, *, rounds: int, tokens: int) -> list[Row]:
     note_pair = "paired_pair_s" if ours.found.mode == "paired" else "deferred_pair_s"
     rows = [
         ratio("ttft_shadow_ratio", times["busy_ttft"], times["idle_ttft"], 1.02),
-        ratio("itl_paired_ratio", times["paired_itl"], times["alone_itl"], 1.15),
-        ratio("itl_deferred_ratio", times["deferred_itl"], times["alone_itl"], 1.02),
+        ratio("itl_paired_ratio", times["paired_itl"], times["alone_itl"], 1.15, each=True),
+        ratio("itl_deferred_ratio", times["deferred_itl"], times["alone_itl"], 1.02, each=True),
         ratio("pair_over_one_ratio", times[note_pair], times["alone_s"], 1.3),
         ratio("ours_over_peft_tuned", times["alone_s"], times["peft_s"], 0.7),
         ratio("ours_over_peft_pair", times[note_pair], times["peft_pair_s"], 0.6),
@@ -320,17 +328,21 @@ def stall(base: Path, folders: Sequence[Path], *, rounds: int, tokens: int) -> R
     side.scheduler.crown(folders[0])
     found = []
     for number in range(rounds):
-        answer = side.ask("user", side.digests[0], QUESTIONS[number % len(QUESTIONS)], tokens)
-        while len(answer.heard) < tokens // 2:
+        answer = side.ask("user", side.digests[0], QUESTIONS[number % len(QUESTIONS)], 3 * tokens)
+        while len(answer.heard) < 3 * tokens // 2:
             time.sleep(0.002)
+        begun = time.perf_counter()
         side.scheduler.crown(folders[(number + 1) % 2])
+        took_s = time.perf_counter() - begun
+        if answer.done.is_set():
+            raise RuntimeError(f"the answer ended before the champion changed, which took {took_s:.1f} s")
         answer.wait()
-        pauses = [after - before for before, after in zip(answer.heard, answer.heard[1:], strict=False)]
-        found.append(max(pauses) / statistics.median(pauses) - 1)
+        pauses = [(after, after - before) for before, after in zip(answer.heard, answer.heard[1:], strict=False)]
+        during, calm = (max(p for at, p in pauses if start < at <= start + took_s) for start in (begun, begun - took_s))
+        found.append((during - calm) / statistics.median(p for _, p in pauses))
     side.scheduler.close()
-    low, _, high = statistics.quantiles(found, n=4)
-    value = statistics.median(found)
-    return {**plain_row("swap_stall_steps", value, "steps", "longest pause over the usual one, less 1"),
+    low, value, high = statistics.quantiles(found, n=4)
+    return {**plain_row("swap_stall_steps", value, "steps", "longest pause during a swap, less the longest just before"),
             "bar": 1.0, "holds": value < 1.0, "n": rounds, "spread": [round(low, 3), round(high, 3)]}  # fmt: skip
 
 
@@ -386,9 +398,10 @@ def swaps(base: Path, folders: Sequence[Path], *, count: int, tokens: int = 6) -
 # Rows
 
 
-def ratio(figure: str, over: Sequence[float], under: Sequence[float], bar: float) -> Row:
-    value = statistics.median(over) / statistics.median(under)
-    low, _, high = statistics.quantiles([o / u for o, u in zip(over, under, strict=False)], n=4)
+def ratio(figure: str, over: Sequence[float], under: Sequence[float], bar: float, *, each: bool = False) -> Row:
+    """Of the medians; `each`: the median of the rounds' own ratios."""
+    low, middle, high = statistics.quantiles([o / u for o, u in zip(over, under, strict=False)], n=4)
+    value = middle if each else statistics.median(over) / statistics.median(under)
     return {"figure": figure, "value": round(value, 3), "unit": "ratio", "bar": bar, "holds": value <= bar, "n": len(over),
             "spread": [round(low, 3), round(high, 3)], "note": f"{statistics.median(over):.4g} / {statistics.median(under):.4g}"}  # fmt: skip
 
