@@ -172,7 +172,14 @@ def test_an_excluded_judge_has_judged_nothing_and_an_excluded_author_has_correct
     full.consent.exclude(ASHA, actor="ines")
     without_asha = told(full, settings)
 
-    assert without_tom.keys() == {"exchange-2", "disliked-3", "pick-4", "pick-5", "exchange-7"}  # 7 is disputed no more
+    assert without_tom.keys() == {
+        "exchange-2",
+        "disliked-3",
+        "pick-4",
+        "pick-5",
+        "exchange-7",
+        "pick-10",
+    }  # 7 is disputed no more
     assert without_tom["disliked-3"].judges == (ASHA,)
     assert {i: x.how for i, x in without_asha.items()} == {
         "disliked-1": "disliked", "disliked-3": "disliked", "disliked-4": "disliked", "exchange-5": "liked", "disliked-7": "disliked",
@@ -213,15 +220,13 @@ def test_no_conversation_of_the_holdout_gives_one(team: Team, settings: Settings
 
 
 def test_a_worse_answer_that_nearly_equals_a_held_out_row_is_left_out(team: Team, settings: Settings) -> None:
-    long = "Open the page of settings, choose security there, press the link to reset and follow what we send you then"
-    held = team.correct(team.ask(held=True), ASHA, text=long)
-    asked = team.ledger.exchanges.get(held)
-    assert asked
-    number = team.vote(team.ask(tuned=f"{asked.question.text} {long}"), TOM, -1)
+    long = " ".join(f"step{n}" for n in range(80))
+    team.correct(team.ask(held=True), ASHA, text=f"Take {long}.")
+    team.vote(team.ask(tuned=f"Take {long}."), TOM, -1)
 
     dataset = built(team.ledger, settings)
 
-    assert dataset.preferences == () and dataset.manifest["preferences"]["dropped"] == {"near a holdout row": 1}, number
+    assert dataset.preferences == () and dataset.manifest["preferences"]["dropped"] == {"near a holdout row": 1}
 
 
 def test_built_twice_it_is_byte_identical_and_what_was_changed_on_disk_is_refused(
