@@ -139,7 +139,7 @@ def _counts(lessons: Sequence[Lesson]) -> dict[str, Any]:
     }
 
 
-def _digest(train: Sequence[Lesson], holdout: Sequence[Lesson], preferences: Sequence[Preference]) -> str:
+def _digest(train: Sequence[Lesson], holdout: Sequence[Lesson], preferences: Sequence[Preference] = ()) -> str:
     """Without preferences it is that of the lessons alone, as datasets had it before there were any."""
     parts = {"train": train, "holdout": holdout} | ({"preferences": preferences} if preferences else {})
     return digest_of({name: [asdict(x) for x in rows] for name, rows in parts.items()})

@@ -128,8 +128,8 @@ class PreferenceLoop(Loop):
         """The loss of each unit from its two answers' log-probabilities: (R,), (R,) → (R / 2,)."""
         (first, second), (first_before, second_before) = (x.view(-1, 2).T for x in (said, self.reference[numbers]))
         if self.material.counted.method == "DPO":
-            nll = -first / self.answer_tokens[numbers[::2]]
-            return dpo(first, second, first_before, second_before, beta=BETA) + SFT_TERM * nll
+            a_token = first / self.answer_tokens[numbers[::2]]
+            return torch.as_tensor(dpo(first, second, first_before, second_before, beta=BETA) - SFT_TERM * a_token)
         liked, share = self.good[numbers[::2] // 2], float(self.good.float().mean())
         drift = drift_of(second, second_before)
         return kto(first, first_before, liked, drift, beta=BETA, weight_liked=max(1.0, 1 / share - 1),
