@@ -75,7 +75,9 @@ def dry_run_lines(run: Run) -> list[str]:
     lines = [f"*Dry run:* {found['train']} rows to train on ({_counts(sources)}), {found['holdout']} held out."]
     named = (("Left out", _counts(found["dropped"])), ("Redacted", _counts(found["redacted"])))
     lines += [f"{name}: {counts}." for name, counts in named if counts]
-    lines += [f"⚠️ {_warning(finding)}" for finding in found.get("findings", ())]  # older runs have none
+    if found.get("preferences"):  # older runs have none
+        lines.append(f"Preferences: {escape(found['preferences'])}.")
+    lines += [f"⚠️ {_warning(finding)}" for finding in found.get("findings", ())]  # nor those
     lines.append(f"It would take {about(found['seconds'])}." if found["seconds"] else "No history to estimate from.")
     lines += [f"⚠️ {escape(warning)}" for warning in found.get("warnings", ())]
     if found["refusal"]:

@@ -9,8 +9,8 @@ from time import monotonic
 
 from eval.benchmark import Answerer
 from eval.metrics import rouge_l
+from storage.learned import Corrected
 from storage.ledger import Ledger
-from storage.records import Corrected
 
 PASSES_AT, GAINS = 0.5, 0.15
 NEWEST, PER_AUTHOR = 40, 10

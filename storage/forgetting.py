@@ -111,6 +111,10 @@ def _holds(folder: Path, conversations: set[str], user: str) -> bool:
     for file in folder.glob("*.jsonl"):
         with file.open(encoding="utf-8") as lines:
             for row in (json.loads(line) for line in lines if line.strip()):
-                if row.get("conversation_id") in conversations or user in (row.get("author"), row.get("customer")):
+                if row.get("conversation_id") in conversations or user in (
+                    row.get("author"),
+                    row.get("customer"),
+                    *row.get("judges", ()),
+                ):
                     return True
     return False

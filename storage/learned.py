@@ -1,13 +1,25 @@
 """What became of corrections: which of them an adapter's answers pass. Who passes is decided in eval/learned.py."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from storage.clock import Clock, to_text
 from storage.database import Connections
-from storage.records import Corrected
+from storage.records import Message
 
 _STANDS = "role IN ('agent','admin') AND removed_at IS NULL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrected:
+    """A correction that stands, its question as the models were sent it, and the answer that it replaced."""
+
+    correction_id: int
+    author: str
+    messages: tuple[Message, ...]
+    text: str
+    before: str
 
 
 class Learned:

@@ -25,6 +25,7 @@ from storage.lessons import Lessons
 from storage.migrations import migrations
 from storage.notices import Notices
 from storage.picks import Picks
+from storage.preferences import Preferences
 from storage.promotions import Promotions
 from storage.ratings import Ratings
 from storage.requests import Requests
@@ -56,6 +57,7 @@ class Ledger:
         self.promotions = Promotions(self.connections, clock)
         self.notices = Notices(self.connections, clock)
         self.picks = Picks(self.connections, clock)
+        self.preferences = Preferences(self.connections)
 
     def _migrate(self) -> None:
         known = {step.name for step in migrations.pending(Database(memory=True))}

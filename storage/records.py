@@ -201,6 +201,18 @@ class Lesson:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Preference(Lesson):
+    """What `judges` found: `answer` is better than `rejected`; where one of the two is "", the other is good, or bad, alone.
+
+    `how`: an agent corrected a disliked answer; tuned or base was picked blind; a tuned answer was liked, or disliked.
+    """
+
+    how: Literal["corrected", "tuned", "base", "liked", "disliked"]
+    rejected: str = ""
+    judges: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """Training rows and holdout rows, disjoint by conversation. `digest` names the bytes of its files."""
 
@@ -208,6 +220,7 @@ class Dataset:
     train: tuple[Lesson, ...]
     holdout: tuple[Lesson, ...]
     manifest: dict[str, Any]
+    preferences: tuple[Preference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,17 +304,6 @@ class Threshold:
     good_above: float | None
     good_below: float | None
     reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Corrected:
-    """A correction that stands, its question as the models were sent it, and the answer that it replaced."""
-
-    correction_id: int
-    author: str
-    messages: tuple[Message, ...]
-    text: str
-    before: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     scale_search: bool = Field(
         False, description="while the gate sees something lost, let it judge weaker copies of the adapter"
     )
+    preferences: bool = Field(
+        False, description="after the lessons, learn which answers people found better or worse (DPO or KTO)"
+    )
     seed: int = Field(17, description="seed of sampling, shuffling and initialisation")
     min_lessons: int = Field(40, ge=1, description="fewest training rows that a run accepts")
 

@@ -28,6 +28,7 @@ from storage.settings import Settings
 from storage.weights import adapter_path, verify_adapter
 from training.child import run_child
 from training.dataset import Built, build_dataset, load_dataset, load_replay, save_dataset
+from training.preferences import counted, in_words, outlook
 from training.scales import scaled, scales_to_try
 from training.sources import gather, lint_context
 
@@ -137,6 +138,8 @@ class Cycle:
             began,
             f"adapter {short(adapter.digest)}: {adapter.stats['tokens']} tokens at {speed:.0f} a second, last loss {loss:.3f}",
         )
+        if outcome := adapter.stats.get("preferences"):
+            self.ledger.runs.note(self.run.run_id, "training", in_words(outcome))
         return adapter
 
     def judge(self, dataset: Dataset, trained: Adapter, scales: Sequence[float]) -> int:
@@ -317,7 +320,7 @@ def collect(
     return build_dataset(
         lessons=gathered.lessons, left_out=gathered.left_out, replay=load_replay(),
         context=lint_context(ledger, settings, max_tokens=recipe.max_tokens, tokens_of=tokens_of),
-        replay_share=recipe.replay_share, seed=recipe.seed)  # fmt: skip
+        replay_share=recipe.replay_share, seed=recipe.seed, preferences=gathered.preferences)  # fmt: skip
 
 
 def summary_of(dataset: Dataset, fewest: int) -> dict[str, Any]:
@@ -333,6 +336,7 @@ def summary_of(dataset: Dataset, fewest: int) -> dict[str, Any]:
         "sources": dataset.manifest["train"]["by"]["source"],
         "dropped": dataset.manifest["dropped"],
         "redacted": dataset.manifest["redacted"],
+        "preferences": outlook(dataset.preferences),
         "findings": [finding for finding in dataset.manifest["lint"] if finding["done"] in ("held", "warned")],
         "refusal": refusal,
     }
@@ -341,7 +345,11 @@ def summary_of(dataset: Dataset, fewest: int) -> dict[str, Any]:
 def warnings_of(dataset: Dataset, recipe: Recipe) -> list[str]:
     """What this recipe gives cause to say about these rows."""
     replay = sum(row.source == "replay" for row in dataset.train)
-    return list(warnings_for_rows(recipe, lessons=len(dataset.train) - replay, replay=replay))
+    found = list(warnings_for_rows(recipe, lessons=len(dataset.train) - replay, replay=replay))
+    told = counted(dataset.preferences)
+    return (
+        [*found, f"preferences are not learned: {told.missing}."] if recipe.preferences and not told.method else found
+    )
 
 
 def require_enough(dataset: Dataset, fewest: int) -> None:

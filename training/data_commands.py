@@ -48,6 +48,8 @@ def lint(
         for name, counts in (("Left out", summary["dropped"]), ("Redacted", summary["redacted"])):
             if counts:
                 say(f"{name}: {', '.join(f'{count} {kind}' for kind, count in counts.items())}.")
+        if summary["preferences"]:
+            say(f"Preferences: {summary['preferences']}.")
     require_enough(built.dataset, settings.min_lessons)
 
 
@@ -69,9 +71,11 @@ def printable(text: str) -> str:
 
 @data_app.command("show")
 def show(
-    lesson_id: Annotated[str, typer.Argument(help="as in lint: ticket-…, correction-…, taught-…")], json_: Json = False
+    lesson_id: Annotated[str, typer.Argument(help="as in lint: ticket-…, correction-…, taught-…, disliked-…")],
+    json_: Json = False,
 ) -> None:
-    """One lesson as training sees it: question, answer, who and what it came from, and what the lint said.
+    """One lesson as training sees it: question, answer, the worse answer that people set it against, who and what it came
+    from, and what the lint said.
 
     Example: evenkeel data show ticket-HL-1001
     """
@@ -82,15 +86,17 @@ def show(
         built, _ = _look(ledger, settings, with_base=False)
         learnt = {x.lesson_id: x for x in built.dataset.train}
         held_out = {x.lesson_id: x for x in built.dataset.holdout}
-        known = {x.lesson_id: x for x in gather(ledger, settings).lessons} | learnt | held_out
+        told = {x.lesson_id: x for x in built.dataset.preferences}
+        known = {**told, **{x.lesson_id: x for x in gather(ledger, settings).lessons}, **learnt, **held_out}
     lesson = known.get(lesson_id)
     if lesson is None:
         raise UsageError(
             f"no lesson {lesson_id!r} may be learned from. Next: evenkeel data lint names some; without consent none is shown."
         )
-    place = "training" if lesson_id in learnt else "holdout" if lesson_id in held_out else "left out"
+    places = {"training": learnt, "holdout": held_out, "preferences": told}
     facts = {
-        "place": place,
+        "place": next((place for place, rows in places.items() if lesson_id in rows), "left out"),
+        "worse": told[lesson_id].rejected if lesson_id in told else "",
         "side": "holdout" if lesson.source != "replay" and is_held(lesson, built.dataset.manifest["settings"]["holdout_share"]) else "training",
         "lint": list(built.linted.fates.get(lesson_id, ())),
     }  # fmt: skip
@@ -106,7 +112,7 @@ def _lesson_table(lesson: Lesson, facts: dict[str, Any]) -> Table:
     row["history"] = "\n".join(f"{m['role']}: {m['content']}" for m in lesson.messages[:-1] if m["role"] != "system")
     row |= {"question": lesson.question, **facts, "lint": "\n".join(facts["lint"])}
     names = ("lesson_id", "place", "lint", "source", "author", "customer", "origin", "consent", "at", "began",
-             "conversation_id", "side", "language", "category", "history", "question", "answer")  # fmt: skip
+             "conversation_id", "side", "language", "category", "history", "question", "answer", "worse")  # fmt: skip
     for name in names:
         if row[name]:
             table.add_row(name.replace("_", " "), escape(printable(str(row[name]))))

@@ -18,13 +18,15 @@ from typing import Any
 
 from storage.digests import canonical, digest_of
 from storage.errors import WeightsError
-from storage.records import Dataset, Lesson
+from storage.records import Dataset, Lesson, Preference
 from storage.weights import sync
 from training.findings import Context
 from training.lint import Linted, lint
+from training.preferences import lint_preferences, manifest_of
 
 SALT = "evenkeel-holdout-1"
 WINDOW_DAYS, HELD_DAYS = 30, 2  # of every 30 days since 1970, what began in the last 2 is held out
+TRAIN, HOLDOUT, PREFERENCES = "train.jsonl", "holdout.jsonl", "preferences.jsonl"
 REPLAY_FILE = Path(__file__).parent / "data" / "replay.jsonl"
 
 
@@ -45,9 +47,10 @@ def build_dataset(
     replay_share: float,
     seed: int,
     holdout_share: float = 0.2,
+    preferences: Sequence[Preference] = (),
 ) -> Built:
-    """The dataset of these lessons. `replay_share` is the share of general rows in the finished training set; `left_out`
-    counts the rows that had no consent, for the manifest.
+    """The dataset of these lessons and preferences. `replay_share` is the share of general rows in the finished training
+    set; `left_out` counts the rows that had no consent, for the manifest.
     """
     sides: dict[bool, list[Lesson]] = {True: [], False: []}
     for lesson in lessons:
@@ -61,10 +64,18 @@ def build_dataset(
         "holdout_share": holdout_share,
         "max_tokens": context.max_tokens,
     }
-    manifest = _manifest(rows, linted, left_out, settings)
-    return Built(
-        dataset=Dataset(digest=manifest["digest"], train=rows, holdout=linted.holdout, manifest=manifest), linted=linted
+    told, dropped = lint_preferences(
+        [preference for preference in preferences if not is_held(preference, holdout_share)], linted, context
     )
+    manifest = {
+        "digest": _digest(rows, linted.holdout, told),
+        **_manifest(rows, linted, left_out, settings),
+        "preferences": manifest_of(told, dropped),
+    }
+    dataset = Dataset(
+        digest=manifest["digest"], train=rows, holdout=linted.holdout, manifest=manifest, preferences=told
+    )
+    return Built(dataset=dataset, linted=linted)
 
 
 def is_held(lesson: Lesson, share: float) -> bool:
@@ -105,7 +116,6 @@ def _manifest(
         if finding.leaves_out:
             dropped[finding.kind] += finding.count
     return {
-        "digest": _digest(train, linted.holdout),
         "settings": dict(settings),
         "train": _counts(train),
         "holdout": _counts(linted.holdout),
@@ -129,8 +139,10 @@ def _counts(lessons: Sequence[Lesson]) -> dict[str, Any]:
     }
 
 
-def _digest(train: Sequence[Lesson], holdout: Sequence[Lesson]) -> str:
-    return digest_of({"train": [asdict(x) for x in train], "holdout": [asdict(x) for x in holdout]})
+def _digest(train: Sequence[Lesson], holdout: Sequence[Lesson], preferences: Sequence[Preference] = ()) -> str:
+    """Without preferences it is that of the lessons alone, as datasets had it before there were any."""
+    parts = {"train": train, "holdout": holdout} | ({"preferences": preferences} if preferences else {})
+    return digest_of({name: [asdict(x) for x in rows] for name, rows in parts.items()})
 
 
 def load_replay() -> tuple[Lesson, ...]:
@@ -149,12 +161,12 @@ def load_replay() -> tuple[Lesson, ...]:
 
 
 def save_dataset(dataset: Dataset, folder: Path) -> Path:
-    """Write train.jsonl, holdout.jsonl and manifest.json under folder/<digest>/, whole or not at all."""
+    """Write train.jsonl, holdout.jsonl, preferences.jsonl and manifest.json under folder/<digest>/, whole or not at all."""
     target = folder / dataset.digest
     if (target / "manifest.json").exists():
         return target
     target.mkdir(parents=True, exist_ok=True)
-    for name, rows in (("train.jsonl", dataset.train), ("holdout.jsonl", dataset.holdout)):
+    for name, rows in ((TRAIN, dataset.train), (HOLDOUT, dataset.holdout), (PREFERENCES, dataset.preferences)):
         _write(target / name, "".join(canonical(asdict(row)) + "\n" for row in rows))
     _write(target / "manifest.json", json.dumps(dataset.manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     return target
@@ -169,17 +181,18 @@ def _write(path: Path, text: str) -> None:
 
 def load_dataset(folder: Path) -> Dataset:
     """The dataset of a folder, its rows re-hashed. Raises WeightsError when they do not give the folder's name."""
-    train, holdout = (_read(folder / name) for name in ("train.jsonl", "holdout.jsonl"))
-    digest = _digest(train, holdout)
+    train, holdout = (tuple(Lesson(**row) for row in _read(folder / name)) for name in (TRAIN, HOLDOUT))
+    told = _read(folder / PREFERENCES) if (folder / PREFERENCES).exists() else []  # older datasets have none
+    preferences = tuple(Preference(**{**row, "judges": tuple(row["judges"])}) for row in told)
+    digest = _digest(train, holdout, preferences)
     if digest != folder.name:
         raise WeightsError(
             f"dataset {folder.name[:12]} was changed on disk: its rows give {digest[:12]}. Next: retrain."
         )
-    return Dataset(
-        digest=digest, train=train, holdout=holdout, manifest=json.loads((folder / "manifest.json").read_text())
-    )
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return Dataset(digest=digest, train=train, holdout=holdout, manifest=manifest, preferences=preferences)
 
 
-def _read(path: Path) -> tuple[Lesson, ...]:
+def _read(path: Path) -> list[dict[str, Any]]:
     rows = (json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line)  # U+2028 ends no row
-    return tuple(Lesson(**{**row, "messages": tuple(row["messages"])}) for row in rows)
+    return [{**row, "messages": tuple(row["messages"])} for row in rows]

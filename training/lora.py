@@ -1,4 +1,4 @@
-"""Dataset in, adapter out: LoRA on the answers' tokens, one flat loop.
+"""Dataset in, adapter out: LoRA on the answers' tokens, one flat loop; where it is asked for, a second one for preferences.
 
 Promises: the loss covers exactly the answers' tokens and their end token; the same base, dataset and recipe give the
 same batches; a run that was killed goes on from its last checkpoint as if nothing had happened; always trained from the
@@ -9,6 +9,7 @@ Knows models and tensors. Knows no ledger, no Slack.
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from training.batches import Row
 from training.checkpoints import newest, save
 from training.loop import Loop, TrainingProgress
 from training.own_words import in_own_words
+from training.preference_loop import PreferenceLoop, material_of
 from training.watch import hold_back
 
 CHECKPOINT_EVERY_S = 60.0
@@ -67,22 +69,14 @@ def tune(
     loop = Loop(with_lora(model, recipe), rows, recipe, rate, watched)
     origin = base_digest(base)
     identity = digest_of([origin, dataset.digest, recipe.to_dict()])
-    found = newest(checkpoints, identity)
-    if found is not None:
-        loop.restore(found)
-    saved_at = time.monotonic()
-    while not loop.is_done:
-        if cancelled():
-            save(checkpoints, loop.checkpoint(identity))
-            raise Cancelled(f"training was cancelled at step {loop.step} of {len(loop.steps)}")
-        loop.advance()
-        progress(loop.progress())
-        if time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
-            save(checkpoints, loop.checkpoint(identity))
-            saved_at = time.monotonic()
-    loop.keep_best()
+    material = material_of(dataset.preferences, renderer, recipe.max_tokens) if recipe.preferences else None
+    stage = PreferenceLoop(loop, material) if material and material.counted.method else None
+    learn = partial(train, checkpoints=checkpoints, progress=progress, cancelled=cancelled)
+    stats = train_both(loop, stage, identity, checkpoints, learn)
+    if material and stage is None:
+        stats["preferences"] = {"method": "", "missing": material.counted.missing}
     settled = recipe.to_dict() | {"learning_rate": rate, "lora_alpha": recipe.lora_alpha, "scale": 1.0}
-    stats = loop.stats() | {"rows_dropped": dropped, "rows_watched": len(watched)}
+    stats |= {"rows_dropped": dropped, "rows_watched": len(watched)}
     manifest = {
         "base_digest": origin,
         "dataset_digest": dataset.digest,
@@ -102,6 +96,50 @@ def tune(
         stats=stats,
         created_at=clock(),
     )
+
+
+def train(
+    loop: Loop,
+    identity: str,
+    *,
+    checkpoints: Path,
+    progress: Callable[[TrainingProgress], None],
+    cancelled: Callable[[], bool],
+) -> None:
+    """Bring a loop to its end from its newest whole checkpoint on, and save one every minute. Raises Cancelled."""
+    found = newest(checkpoints, identity)
+    if found is not None:
+        loop.restore(found)
+    saved_at = time.monotonic()
+    while not loop.is_done:
+        if cancelled():
+            save(checkpoints, loop.checkpoint(identity))
+            raise Cancelled(f"training was cancelled at step {loop.step} of {len(loop.steps)}")
+        loop.advance()
+        progress(loop.progress())
+        if time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
+            save(checkpoints, loop.checkpoint(identity))
+            saved_at = time.monotonic()
+
+
+def train_both(
+    loop: Loop, stage: PreferenceLoop | None, identity: str, checkpoints: Path, learn: Callable[[Loop, str], None]
+) -> dict[str, Any]:
+    """Learn the lessons, then what there is in the stage after them; the stats of both. A run that was killed in the second
+    does not do the first again.
+    """
+    second = digest_of([identity, "preferences"])
+    begun = stage is not None and newest(checkpoints, second) is not None
+    if not begun:
+        learn(loop, identity)
+        loop.keep_best()
+    if stage is None:
+        return loop.stats()
+    if not begun:
+        stage.begin(loop)
+        save(checkpoints, stage.checkpoint(second))
+    learn(stage, second)
+    return {**stage.lessons, "preferences": stage.outcome()}
 
 
 def render(lessons: Sequence[Lesson], renderer: Renderer, max_tokens: int) -> tuple[list[Row], int]:

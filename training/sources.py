@@ -13,9 +13,10 @@ from pathlib import Path
 from storage.consent import Barred
 from storage.ledger import Ledger
 from storage.messages import conversation
-from storage.records import Lesson, Message, Ticket
+from storage.records import Lesson, Message, Preference, Ticket
 from storage.settings import Settings
 from training.findings import Context
+from training.preferences import preferences_of
 
 SHIPPED = Path(__file__).parents[1] / "eval" / "data"  # eval.benchmark.DATA, without loading torch into the worker
 NO_CONSENT = "no consent (LEARN_FROM_SLACK is off)"
@@ -25,28 +26,34 @@ TOKENS_A_MESSAGE = 8  # of the chat template
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
-    """All lessons that may be learned from, and how many rows were left out for which reason."""
+    """All lessons and preferences that may be learned from, and how many lessons were left out for which reason."""
 
     lessons: tuple[Lesson, ...]
     left_out: dict[str, int]
+    preferences: tuple[Preference, ...] = ()
 
 
 def gather(ledger: Ledger, settings: Settings) -> Gathered:
     """Every lesson of the ledger that has consent."""
-    barred, left_out = ledger.consent.barred(), Counter[str]()
-    slack = _from_slack(ledger, settings.system_prompt, barred, left_out)
-    if not settings.learn_from_slack:
+    barred, left_out, prompt = ledger.consent.barred(), Counter[str](), settings.system_prompt
+    slack = _from_slack(ledger, lambda without: _slack_lessons(ledger, prompt, without), barred, left_out)
+    preferences: tuple[Preference, ...] = ()
+    if settings.learn_from_slack:
+        disliked = _from_slack(ledger, lambda without: _disliked(ledger, without), barred, Counter())
+        preferences = preferences_of(slack, disliked, ledger.preferences.verdicts(barred.excluded))
+    else:
         left_out[NO_CONSENT] += len(slack)
         slack = []
-    tickets = ticket_lessons(ledger.lessons.tickets(), settings.system_prompt, barred, left_out)
-    return Gathered(lessons=(*slack, *tickets), left_out=dict(sorted((+left_out).items())))
+    tickets = ticket_lessons(ledger.lessons.tickets(), prompt, barred, left_out)
+    return Gathered(lessons=(*slack, *tickets), left_out=dict(sorted((+left_out).items())), preferences=preferences)
 
 
-def _from_slack(ledger: Ledger, system_prompt: str, barred: Barred, left_out: Counter[str]) -> list[Lesson]:
-    """Corrections, taught replies, likes and picks, as if the excluded had never said anything."""
+def _from_slack(
+    ledger: Ledger, found: Callable[[frozenset[str]], dict[str, Lesson]], barred: Barred, left_out: Counter[str]
+) -> list[Lesson]:
+    """What is `found` of Slack, by id, without certain people: as if the excluded had never said anything."""
     without = barred.excluded
-    everything = _slack_lessons(ledger, system_prompt, frozenset())
-    allowed = _slack_lessons(ledger, system_prompt, without)
+    everything, allowed = found(frozenset()), found(without)
     cut = ledger.lessons.conversations_of(without)
     kept = list[Lesson]()
     for lesson in allowed.values():
@@ -60,6 +67,7 @@ def _from_slack(ledger: Ledger, system_prompt: str, barred: Barred, left_out: Co
 
 
 def _slack_lessons(ledger: Ledger, system_prompt: str, without: frozenset[str]) -> dict[str, Lesson]:
+    """Corrections, taught replies, likes and picks."""
     found = (
         *ledger.lessons.corrections(without),
         *ledger.taught.lessons(system_prompt, without),
@@ -67,6 +75,10 @@ def _slack_lessons(ledger: Ledger, system_prompt: str, without: frozenset[str]) 
         *ledger.lessons.liked(without),
     )
     return {lesson.lesson_id: lesson for lesson in found}
+
+
+def _disliked(ledger: Ledger, without: frozenset[str]) -> dict[str, Lesson]:
+    return {lesson.lesson_id: lesson for lesson in ledger.preferences.disliked(without)}
 
 
 def _alone(lesson: Lesson) -> Lesson:

@@ -39,7 +39,8 @@ def tune_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
 
     def show(p: TrainingProgress) -> None:
-        text = f"step {p.step}/{p.steps}, loss {p.loss:.3f}, {p.tokens_per_s:.0f} tokens/s, {p.eta_s:.0f} s left"
+        stage = f"{p.stage}: " if p.stage else ""
+        text = f"{stage}step {p.step}/{p.steps}, loss {p.loss:.3f}, {p.tokens_per_s:.0f} tokens/s, {p.eta_s:.0f} s left"
         tell(
             {
                 "done": p.step,

@@ -57,10 +57,12 @@ def test_a_runs_word_wins_over_a_setting_and_a_setting_over_the_profile() -> Non
 
 
 def test_every_lever_can_be_typed() -> None:
-    typed = parse_overrides("profile=Gentle lr=1e-3 kl=0.2 budget=0.5 eaft=on early_stop=yes own=off replay=0.1 dry")
+    typed = parse_overrides(
+        "profile=Gentle lr=1e-3 kl=0.2 budget=0.5 eaft=on early_stop=yes own=off preferences=on replay=0.1 dry"
+    )
 
     assert typed == {"profile": "gentle", "learning_rate": 1e-3, "kl_weight": 0.2, "kl_budget": 0.5, "entropy_gate": True,
-                     "early_stop": True, "own_replay": False, "replay_share": 0.1, "dry_run": True}  # fmt: skip
+                     "early_stop": True, "own_replay": False, "preferences": True, "replay_share": 0.1, "dry_run": True}  # fmt: skip
     assert recipe_from(settings(), typed).entropy_gate is True
 
 

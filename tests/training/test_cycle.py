@@ -1,5 +1,7 @@
 """A whole run on a tiny real base: built, trained and scored in child processes, decided, reported, resumed, cancelled."""
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 
 from storage.errors import EvenkeelError
 from storage.ledger import Ledger
-from storage.records import Run, Ticket
+from storage.records import Answer, Question, RatingEvent, Run, Ticket
 from storage.settings import Settings, load_settings
 from training import cycle
 from training.child import run_child
@@ -129,6 +131,44 @@ def test_a_search_judges_weaker_copies_until_one_passes_and_goes_on_where_it_was
     assert last and last.candidate_digest == run.adapter_digest and last.policy["scales"] == 5
     made = [row[0] for row in ledger.connections.db.execute("SELECT verdict FROM decisions WHERE run_id=?", (run_id,))]
     assert len(made) == 3 and ledger.verify() == ()
+
+
+def judged(ledger: Ledger, count: int) -> None:
+    """So many answers that agents disliked and corrected, eighteen an agent."""
+    for n in range(count):
+        text = f"How do I use alpha{n} beta{n} here?"
+        number = ledger.exchanges.open(
+            Question(team="T", channel="C", thread_ts=f"{n}.1", ts=f"{n}.1", asker=f"U{n}", text=text, asked_at=ledger.clock(),
+                     messages=({"role": "user", "content": text},)))  # fmt: skip
+        ledger.exchanges.record(number, Answer(role="tuned", status="ok", text=f"Press gamma{n}.", base_digest="b"))
+        message, _ = ledger.exchanges.intend_message(number, 0, team="T", channel="C")
+        ledger.exchanges.message_posted(message.message_id, f"{n}.9")
+        ledger.ratings.add(
+            RatingEvent(event_id=f"v{n}", team="T", channel="C", ts=f"{n}.9", user="U0TOM", role="agent", sign=-1, reaction="x",
+                        action="add", event_ts="5.5"))  # fmt: skip
+        ledger.lessons.correct(number, author=f"A{n // 18}", role="agent", text=f"Open delta{n}, wait.")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "says"),
+    [(90, r"preferences \(DPO\): \d\d pairs in \d+ steps"), (9, "no preferences were learned: .* pairs are missing")],
+)
+def test_preferences_are_learned_after_the_lessons_or_the_run_says_what_is_missing(
+    small: Settings, ledger: Ledger, pairs: int, says: str
+) -> None:
+    fill(ledger, 60)
+    judged(ledger, pairs)
+    run_id = ledger.runs.request(reason="cli", requested_by="test", overrides={"preferences": True})
+
+    assert work_once(small.model_copy(update={"learn_from_slack": True}), ledger)
+
+    run = ended(ledger, run_id)
+    texts = [note["text"] for note in ledger.runs.history(run_id)]
+    assert run.state == "decided" and any(re.match(says, text) for text in texts), texts
+    assert any(text.startswith("warning: preferences are not learned") for text in texts) == (pairs == 9)
+    adapter = ledger.lessons.adapter(str(run.adapter_digest))
+    manifest = json.loads((Path(adapter.path if adapter else "") / "manifest.json").read_text())
+    assert manifest["stats"]["preferences"]["method"] == ("DPO" if pairs == 90 else "")
 
 
 def test_too_little_data_fails_with_how_many_are_missing(small: Settings, ledger: Ledger) -> None:

@@ -14,6 +14,7 @@ from storage.ledger import Ledger
 from storage.records import Question
 from tests.training.test_inputs_data import row
 from tests.training.test_lint import lesson
+from tests.training.test_preferences import Team
 from training.dataset import load_dataset
 from training.with_base import answer_log_probs, tokens_of
 
@@ -180,3 +181,23 @@ def test_lint_with_a_base_counts_its_tokens(
 
     assert "counted by the base's tokenizer" in findings["longer than a training row"]["note"]
     assert findings["longer than a training row"]["count"] > 40  # its tokens are bytes
+
+
+def test_lint_counts_what_people_preferred_and_show_sets_the_worse_answer_beside_the_better_one(
+    data: Data, tmp_path: Path
+) -> None:
+    fill(tmp_path)
+    team = Team(Ledger(tmp_path / "var" / "evenkeel.db"))
+    team.correct(team.vote(team.ask(tuned="Press the wrong key."), "U0TOM", -1), "U0EVE", text="Press the right key.")
+    team.vote(team.ask(tuned="Pull the plug."), "U0TOM", -1)
+    team.ledger.close()
+
+    assert "Preferences: 1 pairs of answers, 1 good and 2 bad ones: 49 pairs are missing" in data("lint").stderr
+    pair, bare = (json.loads(data("show", name, "--json").stdout) for name in ("correction-1", "disliked-2"))
+    assert (pair["place"], pair["answer"], pair["worse"]) == (
+        "training",
+        "Press the right key.",
+        "Press the wrong key.",
+    )
+    assert (bare["place"], bare["answer"], bare["worse"]) == ("preferences", "", "Pull the plug.")
+    assert "Press the wrong key." in data("show", "correction-1").stdout
