@@ -28,8 +28,8 @@ from typing import Any
 import evenkeel  # noqa: F401  (sets how threads wait)
 from bot.engine.base import prepare_base
 from bot.engine.model import LoadedModel
-from eval.benchmark import Answerer, Benchmark
-from eval.local_tasks import local_benchmark
+from eval.benchmark import Answerer, Benchmark, Deal
+from eval.local_tasks import local_benchmark, local_tasks
 from eval.own import instruct_answers, open_text, own_benchmarks
 from eval.statistics import paired_interval
 from storage.clock import utc_now
@@ -153,13 +153,13 @@ def benchmarks(system_prompt: str, held: Sequence[dict[str, Any]], items: int) -
     asked = [{"id": row["id"], "prompt": row["question"], "answer": row["answer"], "cluster": row["conversation_id"]} for row in held[:: max(1, len(held) // (2 * items))]]  # fmt: skip
     wiki = [{"id": row["id"], "text": row["text"][:800], "register": "wiki"} for row in data("wikitext2_valid")]
     general = [row for row in data("instruct_rasbt") if len(row["answer"]) < 600]
-    own = {b.name: b for b in own_benchmarks(system_prompt=system_prompt, items=min(items, 48), seed=1)}
+    own = {b.name: b for b in own_benchmarks(system_prompt=system_prompt, deal=Deal(items=min(items, 48), seed=1))}
     return {
         TARGET: instruct_answers(asked, system_prompt),
         "general_text": open_text(wiki[:: len(wiki) // items][:items]),
         "instruct": instruct_answers(general[:: len(general) // items][:items], system_prompt),
         "instructions": own["instructions"],
-        "languages": local_benchmark("languages", settings.suite_dir, items=items, seed=1),
+        "languages": local_benchmark(local_tasks(settings)["languages"], Deal(items=items, seed=1)),
     }
 
 

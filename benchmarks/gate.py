@@ -7,6 +7,7 @@ Simulation: trials of right-or-wrong items at the pooled margin of the default p
 fixed test is the same bound with one look, its number of items searched so that it promotes as often at a difference of 0.
 `items_unchanged_ratio` is at a true difference of 0, `items_healthy_ratio` at +1 point, `items_broken_ratio` at −8: the mean
 over all cells, spread over them. Replay and properties run the whole gate on random scorecards. All seeded.
+How it judges real adapters (`real_false_promotions` and its kin) is benchmarks/gate_real.py, which takes hours.
 """
 
 import sys

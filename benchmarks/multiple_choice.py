@@ -97,9 +97,9 @@ def our_side(folder: Path) -> Side:
     return lambda requests: [value for value, _ in ours.loglikelihood(requests)]
 
 
-def their_sides(folder: Path) -> dict[int, Side]:
+def their_sides(folder: Path, dtype: torch.dtype = torch.float32) -> dict[int, Side]:
     """One for each batch size, over a copy of the weights that is theirs alone."""
-    model, renderer = loaded(folder, dtype=torch.float32)
+    model, renderer = loaded(folder, dtype=dtype)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
     def side(batch: int) -> Side:
