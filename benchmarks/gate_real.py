@@ -251,7 +251,7 @@ def rows_of(lines: Sequence[Line], theirs: Mapping[str, Any], *, whole: bool) ->
         row("real_adapters", len(lines), "adapters", ENOUGH_ADAPTERS if whole else None, len(lines), at_least=True),
         row("real_truth_items", min(asked, default=0), "items", ENOUGH_ITEMS if whole else None, len(lines), asked, at_least=True),
         *_errors("real", [(line.truth.label, line.verdict) for line in lines], "the gate", bar=0),
-        *_errors("real_lm_eval", [(line.truth.label, line.theirs) for line in lines], "lm-eval's comparator", bar=None),
+        *_errors("real_lm_eval", [(line.truth.label, line.theirs) for line in lines], "lm-eval's comparator on the items of the truth", bar=None),
     ]  # fmt: skip
     for figure, unit, costs in (
         ("real_items_ratio", "items", [line.items for line in lines]),

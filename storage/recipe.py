@@ -18,6 +18,7 @@ FLAGS = {"force": "force", "--force": "force", "dry": "dry_run", "--dry-run": "d
 NUMBER = re.compile(r"[+-]?(\d{1,12}\.?\d{0,12}|\.\d{1,12})([eE][+-]?\d{1,2})?", re.ASCII)
 WHOLE = re.compile(r"[+-]?\d{1,12}", re.ASCII)
 BY_PROFILE = ("epochs", "replay_share", "kl_weight", "scale")
+SCALES = (1.0, 0.85, 0.7, 0.55, 0.4)
 FEW_STEPS = 30
 FEW_TO_WATCH = 50  # lessons of which 8 % are at least four
 OFTEN = 5  # times that a general row may come
@@ -76,6 +77,11 @@ class Recipe:
     @property
     def lora_alpha(self) -> int:
         return 2 * self.lora_rank
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """At which the gate may look, the strongest first: its own, and in a search the weaker ones."""
+        return (self.scale, *(s for s in SCALES if s < self.scale)) if self.scale_search else (self.scale,)
 
     def rate_at(self, hidden_size: int) -> float:
         """The learning rate for a base of this width."""

@@ -7,7 +7,7 @@ nothing more; whatever goes wrong, the champion stays. Knows the order of the st
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from storage.weights import adapter_path, verify_adapter
 from training.child import run_child
 from training.dataset import Built, build_dataset, load_dataset, load_replay, save_dataset
 from training.preferences import counted, in_words, outlook
-from training.scales import scaled, scales_to_try
 from training.sources import gather, lint_context
 
 log = structlog.get_logger()
@@ -55,7 +54,7 @@ def run_cycle(run: Run, *, ledger: Ledger, settings: Settings) -> Run:
             return work.close("decided")
         dataset = work.build(recipe)
         adapter = work.tune(dataset, recipe)
-        work.promote(work.judge(dataset, adapter, scales_to_try(recipe)))
+        work.promote(work.judge(dataset, adapter, recipe.scales))
         return work.close("decided")
     except LostLease:
         raise
@@ -127,7 +126,9 @@ class Cycle:
             assert trained is not None
             return trained
         made = run_child(
-            "tune", self.job(dataset, recipe=recipe.to_dict(), checkpoints=str(self.checkpoints)), self.beat
+            "tune",
+            self.job(dataset=self.folder(dataset), recipe=recipe.to_dict(), checkpoints=str(self.checkpoints)),
+            self.beat,
         )
         adapter = Adapter(**{**made, "created_at": from_text(made["created_at"])})
         self.ledger.lessons.add_adapter(adapter)
@@ -160,18 +161,22 @@ class Cycle:
 
     def at_scale(self, trained: Adapter, scale: float) -> Adapter:
         """The trained adapter or a weaker copy of it, as the run's candidate."""
-        adapter = scaled(trained, self.settings.weights_dir, scale)
+        adapter = trained if scale == 1 else self.weaker(trained, scale)
         if adapter.digest != self.run.adapter_digest:
             self.ledger.lessons.add_adapter(adapter)
             self.move("scoring", adapter_digest=adapter.digest, decision_id=None)
         return adapter
+
+    def weaker(self, trained: Adapter, scale: float) -> Adapter:
+        made = run_child("weaken", self.job(adapter=trained.digest, scale=scale), self.beat)
+        return replace(trained, digest=made["digest"], path=made["path"], recipe=made["recipe"])
 
     def score(self, dataset: Dataset, adapter: Adapter, *, looks: int) -> tuple[Scorecard, Scorecard | None, Scorecard]:
         """Base (from the ledger where it was measured before), champion and candidate, in a child process."""
         began = self.enter("scoring", "loading the base")
         champion = self.champion(adapter.base_digest)
         subjects = [("base", None), *([("champion", champion)] if champion else []), ("candidate", adapter.digest)]
-        run_child("score", self.job(dataset, subjects=subjects, looks=looks), self.beat)
+        run_child("score", self.job(dataset=self.folder(dataset), subjects=subjects, looks=looks), self.beat)
         cards = {subject: self.ledger.scores.card(self.run.run_id, subject) for subject, _ in subjects}
         self.note("scoring", began, f"{', '.join(cards)} scored")
         doubt = self.ledger.doubt.of(adapter.base_digest, adapter.digest)
@@ -253,11 +258,13 @@ class Cycle:
     def checkpoints(self) -> Path:
         return self.settings.weights_dir / "checkpoints" / str(self.run.run_id)
 
-    def job(self, dataset: Dataset, **more: Any) -> dict[str, Any]:
+    def folder(self, dataset: Dataset) -> str:
+        return str(self.settings.datasets_dir / dataset.digest)
+
+    def job(self, **more: Any) -> dict[str, Any]:
         """What a child needs to know: paths and settings without secrets."""
         return {
             "settings": self.settings.model_dump(mode="json"),
-            "dataset": str(self.settings.datasets_dir / dataset.digest),
             "base": str(base_folder(self.settings)),
             "run_id": self.run.run_id,
             **more,

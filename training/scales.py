@@ -11,11 +11,8 @@ from shutil import copyfile
 
 from safetensors.torch import load_file, save_file
 
-from storage.recipe import Recipe
 from storage.records import Adapter
 from storage.weights import ADAPTER_FILES, adapter_path, keep_adapter, verify_adapter
-
-SCALES = (1.0, 0.85, 0.7, 0.55, 0.4)
 
 
 def scaled(adapter: Adapter, weights_dir: Path, scale: float) -> Adapter:
@@ -44,8 +41,3 @@ def scaled(adapter: Adapter, weights_dir: Path, scale: float) -> Adapter:
     }
     digest, path = keep_adapter(weights_dir, write, manifest)
     return replace(adapter, digest=digest, path=str(path), recipe=recipe)
-
-
-def scales_to_try(recipe: Recipe) -> tuple[float, ...]:
-    """The scales at which the gate may look, the strongest first: the recipe's own, and in a search the weaker ones."""
-    return (recipe.scale, *(s for s in SCALES if s < recipe.scale)) if recipe.scale_search else (recipe.scale,)

@@ -1,4 +1,4 @@
-"""The two heavy steps of a run as a child process does them: tune and score.
+"""The heavy steps of a run as a child process does them: tune, weaken and score.
 
 Knows models. Runs where torch may be loaded; the worker itself never does that.
 """
@@ -21,6 +21,8 @@ from eval.suite import Progress, plan_from, score
 from eval.target import answered
 from eval.watch import Watch
 from storage.clock import to_text, utc_now
+from storage.digests import short
+from storage.errors import WeightsError
 from storage.ledger import Ledger
 from storage.recipe import Recipe
 from storage.records import Lesson, Scorecard
@@ -29,6 +31,7 @@ from storage.weights import adapter_path
 from training.dataset import load_dataset
 from training.loop import TrainingProgress
 from training.lora import tune
+from training.scales import scaled
 
 Tell = Callable[[Mapping[str, Any]], None]
 
@@ -58,6 +61,20 @@ def tune_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         weights_dir=settings.weights_dir, checkpoints=Path(job["checkpoints"]), run_id=job["run_id"], progress=show,
         cancelled=lambda: bool(asked), clock=utc_now)  # fmt: skip
     return asdict(adapter) | {"created_at": to_text(adapter.created_at)}
+
+
+def weaken_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """A copy of an adapter at a scale: its digest, path and recipe."""
+    settings = load_settings(**job["settings"], _env_file=None)
+    ledger = Ledger(settings.ledger_path)
+    try:
+        trained = ledger.lessons.adapter(job["adapter"])
+    finally:
+        ledger.close()
+    if trained is None:
+        raise WeightsError(f"adapter {short(job['adapter'])} is not in the ledger. Next: train again.")
+    copy = scaled(trained, settings.weights_dir, job["scale"])
+    return {"digest": copy.digest, "path": copy.path, "recipe": copy.recipe}
 
 
 def score_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
@@ -149,4 +166,8 @@ def ask_the_judge(
     ledger.runs.note(run_id, "scoring", text)
 
 
-STEPS: Mapping[str, Callable[[Mapping[str, Any], Tell], dict[str, Any]]] = {"tune": tune_step, "score": score_step}
+STEPS: Mapping[str, Callable[[Mapping[str, Any], Tell], dict[str, Any]]] = {
+    "tune": tune_step,
+    "weaken": weaken_step,
+    "score": score_step,
+}

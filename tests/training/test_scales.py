@@ -9,11 +9,11 @@ from transformers import LlamaForCausalLM
 from bot.engine.model import LoadedModel
 from storage.clock import utc_now
 from storage.errors import WeightsError
-from storage.recipe import Recipe
+from storage.recipe import SCALES, Recipe
 from storage.records import Adapter
 from storage.weights import base_digest, verify_adapter
 from tests.eval.conftest import _adapter
-from training.scales import SCALES, scaled, scales_to_try
+from training.scales import scaled
 
 IDS = [[5, 6, 7, 8, 9]]
 
@@ -79,7 +79,7 @@ def test_a_damaged_adapter_gives_no_copies(adapter: Adapter, tmp_path: Path) -> 
 
 
 def test_a_search_tries_the_recipes_own_scale_and_then_only_weaker_ones() -> None:
-    assert scales_to_try(Recipe(scale=0.7)) == (0.7,)
-    assert scales_to_try(Recipe(scale=0.7, scale_search=True)) == (0.7, 0.55, 0.4)
-    assert scales_to_try(Recipe(scale=1.0, scale_search=True)) == SCALES
-    assert scales_to_try(Recipe(scale=0.2, scale_search=True)) == (0.2,)
+    assert Recipe(scale=0.7).scales == (0.7,)
+    assert Recipe(scale=0.7, scale_search=True).scales == (0.7, 0.55, 0.4)
+    assert Recipe(scale=1.0, scale_search=True).scales == SCALES
+    assert Recipe(scale=0.2, scale_search=True).scales == (0.2,)

@@ -43,7 +43,7 @@ def job(
     digest = _adapter(tiny_folder, settings.weights_dir, 5).name
     run_id = ledger.runs.request(reason="cli", requested_by="test", overrides={})
     return {"settings": settings.model_dump(mode="json"), "dataset": str(folder), "base": str(tiny_folder), "run_id": run_id,
-            "subjects": [("base", None), ("candidate", digest)]}  # fmt: skip
+            "subjects": [("base", None), ("candidate", digest)], "looks": 1}  # fmt: skip
 
 
 def history(ledger: Ledger, job: dict[str, Any]) -> list[str]:
