@@ -105,7 +105,8 @@ class Connections:
             _wait_for_locks(self.db.conn, BUSY_TIMEOUT_S)
 
     def close(self) -> None:
-        with self._lock:
+        """Once the transaction that is under way has ended: SQLite's library dies of a connection that is closed in use."""
+        with self._writing, self._lock:
             for connection in self._all:
                 connection.close()
             self._all.clear()
