@@ -84,7 +84,7 @@ class Size:
 
 WHOLE = Size(lessons=320, held=500, depth=Depth(choices=600, own=300, shared=300, generated=64), timed=32)
 SMALL = Size(
-    lessons=64, held=40, depth=Depth(choices=12, own=24, shared=12, generated=8), timed=4,
+    lessons=64, held=40, depth=Depth(choices=12, own=4, shared=12, generated=8), timed=4,
     gate={"suite_items": 12, "target_items": 16, "target_generations": 4, "max_new_tokens": 48})  # fmt: skip
 
 
@@ -251,7 +251,7 @@ def rows_of(lines: Sequence[Line], theirs: Mapping[str, Any], *, whole: bool) ->
         row("real_adapters", len(lines), "adapters", ENOUGH_ADAPTERS if whole else None, len(lines), at_least=True),
         row("real_truth_items", min(asked, default=0), "items", ENOUGH_ITEMS if whole else None, len(lines), asked, at_least=True),
         *_errors("real", [(line.truth.label, line.verdict) for line in lines], "the gate", bar=0),
-        *_errors("real_lm_eval", [(line.truth.label, line.theirs) for line in lines], "lm-eval's comparator", bar=None),
+        *_errors("real_lm_eval", [(line.truth.label, line.theirs) for line in lines], "lm-eval's comparator on the items of the truth", bar=None),
     ]  # fmt: skip
     for figure, unit, costs in (
         ("real_items_ratio", "items", [line.items for line in lines]),
