@@ -82,9 +82,9 @@ class Size:
     gate: Mapping[str, int] = field(default_factory=dict)
 
 
-WHOLE = Size(lessons=320, held=500, depth=Depth(choices=600, own=300, shared=300, generated=64), timed=32)
+WHOLE = Size(lessons=320, held=500, depth=Depth(choices=400, own=300, shared=200, generated=64), timed=32)
 SMALL = Size(
-    lessons=64, held=40, depth=Depth(choices=12, own=24, shared=12, generated=8), timed=4,
+    lessons=64, held=40, depth=Depth(choices=12, own=4, shared=12, generated=8), timed=4,
     gate={"suite_items": 12, "target_items": 16, "target_generations": 4, "max_new_tokens": 48})  # fmt: skip
 
 

@@ -36,7 +36,8 @@ SEED = 20_261_126
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Depth:
-    """How many items the truth asks at most: of a choice task, of a pool of ours, of shared text, of what is generated."""
+    """How many items the truth asks at most: of each part of a choice task and of a pool of ours, of each kind of shared text,
+    and of what is generated."""
 
     choices: int
     own: int
@@ -75,16 +76,19 @@ def truth_benchmarks(settings: Settings, held: Sequence[Lesson], depth: Depth) -
     return (
         likelihood,
         *(local_benchmark(tasks[name], pool) for name in dict.fromkeys((*settings.general_tasks, *ALWAYS))),
-        open_text([*_own("open_text", depth.own), *_some("wiki", wiki, depth.shared)]),
+        open_text([*_own("open_text", depth.own, by="register"), *_some("wiki", wiki, depth.shared)]),
         instruct_answers([*_own("instruct_answers", depth.own), *_some("general", general, depth.shared)], say),
-        refusal(_own("refusal", depth.own), say),
-        honesty(_own("honesty", depth.own), say),
+        refusal(_own("refusal", depth.own, by="should_refuse"), say),
+        honesty(_own("honesty", depth.own, by="part"), say),
         instructions(_own("instructions", depth.generated), say),
     )
 
 
-def _own(name: str, most: int) -> list[Row]:
-    return _some(name, read_rows(DATA / f"{name}.jsonl"), most)
+def _own(name: str, most: int, by: str | None = None) -> list[Row]:
+    parts: dict[str, list[Row]] = {}
+    for row in read_rows(DATA / f"{name}.jsonl"):
+        parts.setdefault(f"{name}.{row[by]}" if by else name, []).append(row)
+    return [row for part, rows in parts.items() for row in _some(part, rows, most)]
 
 
 def measured(model: LoadedModel, adapter: str | None, benchmarks: Sequence[Benchmark], ledger: Ledger) -> Scorecard:
