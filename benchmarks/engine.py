@@ -14,7 +14,7 @@ layers of that pass, in the faster of the two ways that this program knows. swap
 takes over), less the longest in as long a time just before, in usual steps of that answer. memory_ratio: resident memory of a process that
 serves base and tuned over one that serves base. swap_*: answers that failed, or that are not one adapter's own, over 100
 promotions under load (float32, so that an answer does not depend on its neighbours). questions_per_s and p95_s: sixteen
-people at once, in the engine and one after the other through PEFT (no bar).
+people at once, in the engine, through PEFT one after the other, and in llama.cpp's server (no bar).
 """
 
 import sys
@@ -34,6 +34,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import evenkeel
@@ -45,6 +46,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import linear
 
 from benchmarks import process
+from benchmarks.llama import Llama
 from bot.engine.base import prepare_base
 from bot.engine.decoder import Decoder
 from bot.engine.layers import Segment
@@ -53,6 +55,7 @@ from bot.engine.pairing import measured
 from bot.engine.rows import Ask, End
 from bot.engine.scheduler import Scheduler, apart
 from bot.engine.stock import open_decoder
+from storage.errors import EvenkeelError
 from storage.settings import load_settings
 from storage.weights import base_digest, keep_adapter
 
@@ -219,7 +222,7 @@ def answers(base: Path, folder: Path, *, rounds: int, tokens: int) -> list[Row]:
         ratio("ours_over_peft_pair", times[note_pair], times["peft_pair_s"], 0.6),
         ratio("step_over_linears", step, bare, 1.3),
     ]
-    rows += crowd(ours, theirs, who, tokens)
+    rows += crowd(ours, theirs, who, folder, rounds=max(3, rounds // 4), tokens=tokens)
     ours.scheduler.close()
     return rows
 
@@ -258,22 +261,39 @@ def passes(side: Side, who: str, count: int) -> tuple[list[float], list[float]]:
     return found["pass"], min(found["ours"], found["torchs"], key=statistics.median)
 
 
-def crowd(ours: Side, theirs: "Theirs", who: str, tokens: int) -> list[Row]:
-    """Sixteen people at once."""
+def crowd(ours: Side, theirs: "Theirs", who: str, folder: Path, *, rounds: int, tokens: int) -> list[Row]:
+    """Sixteen people at once: the engine, PEFT one after the other, and llama.cpp's server, in turns."""
     ours.mode(ours.found.mode)
-    begun = time.perf_counter()
-    asked = [ours.ask("user", who, QUESTIONS[n % len(QUESTIONS)], tokens) for n in range(CONCURRENT)]
-    waits = [answer.wait().seconds for answer in asked]
-    ours_s, waits_there = time.perf_counter() - begun, list[float]()
-    for n in range(CONCURRENT):
-        question = QUESTIONS[n % len(QUESTIONS)]
-        took_s = ours.do(partial(theirs.seconds, question, tokens))
-        waits_there.append(took_s + (waits_there[-1] if waits_there else 0.0))
+    asked = [QUESTIONS[n % len(QUESTIONS)] for n in range(CONCURRENT)]
+    prompts = [ours.renderer.prompt([{"role": "user", "content": question}]) for question in asked]
+
+    def engine() -> list[float]:
+        return [answer.wait().seconds for answer in [ours.ask("user", who, question, tokens) for question in asked]]
+
+    def peft() -> list[float]:
+        return list(accumulate(ours.do(partial(theirs.seconds, question, tokens)) for question in asked))
+
+    sides: dict[str, Callable[[], list[float]]] = {"": engine, "_peft": peft}
+    with tempfile.TemporaryDirectory() as room:
+        try:
+            llama = Llama(theirs.base, folder, Path(room), slots=CONCURRENT, threads=torch.get_num_threads())
+        except (subprocess.CalledProcessError, EvenkeelError) as error:
+            tell(f"llama.cpp does not install here: {error}")
+        else:
+            sides["_llama"] = partial(llama.crowd, prompts, tokens)
+        waits: dict[str, list[list[float]]] = {side: [] for side in sides}
+        for _ in range(rounds):
+            for side in random.sample(list(sides), len(sides)):
+                waits[side].append(sides[side]())
     return [
-        plain_row(
-            "questions_per_s", CONCURRENT / ours_s, "1/s", f"one after the other {CONCURRENT / waits_there[-1]:.2f}"
+        *(
+            several(f"questions_per_s{side}", [CONCURRENT / max(w) for w in found], "1/s")
+            for side, found in waits.items()
         ),
-        plain_row("p95_s", sorted(waits)[-1], "s", f"one after the other {sorted(waits_there)[-1]:.1f}"),
+        *(
+            several(f"p95_s{side}", [statistics.quantiles(w, n=20, method="inclusive")[-1] for w in found], "s")
+            for side, found in waits.items()
+        ),
     ]
 
 
@@ -281,6 +301,7 @@ class Theirs:
     """transformers + PEFT, as its documentation says to serve."""
 
     def __init__(self, base: Path, folder: Path, dtype: torch.dtype) -> None:
+        self.base = base
         model, self.renderer = loaded(base, dtype=dtype)
         self.model = PeftModel.from_pretrained(model, folder, adapter_name="tuned").eval()
 
@@ -404,6 +425,11 @@ def ratio(figure: str, over: Sequence[float], under: Sequence[float], bar: float
     value = middle if each else statistics.median(over) / statistics.median(under)
     return {"figure": figure, "value": round(value, 3), "unit": "ratio", "bar": bar, "holds": value <= bar, "n": len(over),
             "spread": [round(low, 3), round(high, 3)], "note": f"{statistics.median(over):.4g} / {statistics.median(under):.4g}"}  # fmt: skip
+
+
+def several(figure: str, values: Sequence[float], unit: str) -> Row:
+    return {**plain_row(figure, statistics.median(values), unit, ""), "n": len(values),
+            "spread": [round(min(values), 3), round(max(values), 3)]}  # fmt: skip
 
 
 def plain_row(figure: str, value: float, unit: str, note: str) -> Row:
