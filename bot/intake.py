@@ -20,7 +20,7 @@ from slack_bolt.middleware import Middleware
 from bot.arrivals import Arrival, is_ours_to_store, sort
 from bot.slack import Me
 from bot.spool import Spool
-from storage.database import is_locked
+from storage.commits import is_locked
 from storage.errors import Busy
 from storage.ledger import Ledger
 from storage.settings import Settings

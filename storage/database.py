@@ -6,19 +6,17 @@ Knows files, pragmas and locks. Knows no table.
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlite_utils import Database
 
+from storage.commits import PATIENCE_S, Commits, wait_for_locks
 from storage.errors import Busy, LedgerError
 
 APPLICATION_ID = 0x45564B4C  # "EVKL"
-BUSY_TIMEOUT_S = 5.0
 CACHE_KIB = 512  # of pages, for each thread's connection; the system keeps the file in memory anyway
-TURN_S = 0.05  # how long one of our threads waits for another process before it lets the others try
 
 
 def wal_is_safe(version: tuple[int, ...]) -> bool:
@@ -29,17 +27,20 @@ def wal_is_safe(version: tuple[int, ...]) -> bool:
 
 
 class Connections:
-    """One connection a thread to one ledger file; closed together."""
+    """To one ledger file: one connection a thread to read, and one for all who write; closed together."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
         self._all: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
-        self._writing = threading.Lock()  # our own threads queue here: SQLite's waiting is neither fair nor quick
+        self._commits = Commits(path, lambda: Database(connect(path)))
 
     @property
     def db(self) -> Database:
+        """Where this thread reads: inside of a transaction, what it has written there."""
+        if (writing := self._writing) is not None:
+            return writing
         found: Database | None = getattr(self._local, "db", None)
         if found is None:
             connection = connect(self.path)
@@ -48,78 +49,47 @@ class Connections:
             found = self._local.db = Database(connection)
         return found
 
+    @property
+    def _writing(self) -> Database | None:
+        """The transaction that this thread is in."""
+        return getattr(self._local, "writing", None)
+
     @contextmanager
     def write(self) -> Iterator[Database]:
         """A transaction that takes the write lock first: all of it is stored or nothing.
 
         Nested calls join the outer one. Raises Busy when the lock is not had within 5 s.
         """
-        db = self.db
-        if db.conn.in_transaction:
-            with db.atomic():
-                yield db
+        if (outer := self._writing) is not None:
+            with outer.atomic():
+                yield outer
             return
-        self._begin(db)
-        try:
-            yield db
-            db.conn.execute("COMMIT")
-        except BaseException:
-            if db.conn.in_transaction:
-                db.conn.execute("ROLLBACK")
-            raise
-        finally:
-            self._writing.release()
-
-    def _begin(self, db: Database) -> None:
-        """Take our own queue's turn and then the file's lock; nobody keeps the turn while another process has the lock."""
-        patience_s: float = getattr(self._local, "patience_s", BUSY_TIMEOUT_S)
-        until = time.monotonic() + patience_s
-        while self._writing.acquire(timeout=max(0.0, until - time.monotonic())):
+        with self._commits.block(getattr(self._local, "patience_s", PATIENCE_S)) as db:
+            self._local.writing = db
             try:
-                _wait_for_locks(db.conn, min(TURN_S, patience_s))
-                db.conn.execute("BEGIN IMMEDIATE")
-                _wait_for_locks(db.conn, patience_s)
-                return
-            except sqlite3.OperationalError as error:
-                _wait_for_locks(db.conn, patience_s)
-                self._writing.release()
-                if not is_locked(error):
-                    raise
-                if time.monotonic() >= until:
-                    break
-                time.sleep(0.005)
-            except BaseException:
-                self._writing.release()
-                raise
-        raise Busy(f"the ledger {self.path} is locked by another process. Next: try again.")
+                yield db
+            finally:
+                self._local.writing = None
 
     @contextmanager
     def patience(self, seconds: float) -> Iterator[None]:
         """Inside the block, this thread waits only so long for a lock: a write then raises Busy, a read SQLite's error."""
-        _wait_for_locks(self.db.conn, seconds)
+        wait_for_locks(self.db.conn, seconds)
         self._local.patience_s = seconds
         try:
             yield
         finally:
-            self._local.patience_s = BUSY_TIMEOUT_S
-            _wait_for_locks(self.db.conn, BUSY_TIMEOUT_S)
+            self._local.patience_s = PATIENCE_S
+            wait_for_locks(self.db.conn, PATIENCE_S)
 
     def close(self) -> None:
-        """Once the transaction that is under way has ended: SQLite's library dies of a connection that is closed in use."""
-        with self._writing, self._lock:
+        """Once the transaction that is under way has ended."""
+        self._commits.close()
+        with self._lock:
             for connection in self._all:
                 connection.close()
             self._all.clear()
         self._local = threading.local()
-
-
-def _wait_for_locks(connection: sqlite3.Connection, seconds: float) -> None:
-    connection.execute(f"PRAGMA busy_timeout={round(seconds * 1000)}")
-
-
-def is_locked(error: sqlite3.OperationalError) -> bool:
-    """Whether this is another process's lock, which passes, and not a fault."""
-    return "locked" in str(error) or "busy" in str(error)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -128,7 +98,7 @@ def connect(path: Path) -> sqlite3.Connection:
     Raises LedgerError when the file is no SQLite file, another program's, truncated or not writable.
     """
     create_private(path)
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False)
     try:
         journal = "WAL" if wal_is_safe(sqlite3.sqlite_version_info) else "DELETE"
         connection.execute("PRAGMA foreign_keys=ON")

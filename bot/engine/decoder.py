@@ -69,7 +69,7 @@ class Decoder:
         found = lora.updates(folder, self.linears)
         ready: dict[tuple[int, str], Update] = {}
         for number, layer in enumerate(self.layers):
-            for group, names in GROUPS.items():
+            for group, names in lora.gently(GROUPS.items()):
                 parts = [found.get(f"model.layers.{number}.{name}") for name in names]
                 if (update := layer.projections[group].fused(parts)) is not None:
                     ready[number, group] = update

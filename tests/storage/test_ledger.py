@@ -369,7 +369,7 @@ class TestTheFile:
     def test_a_lock_of_another_process_is_a_busy_error_not_a_traceback(
         self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("storage.database.BUSY_TIMEOUT_S", 0.1)
+        monkeypatch.setattr("storage.database.PATIENCE_S", 0.1)
         holder = sqlite3.connect(ledger.path, isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
         other = Ledger.__new__(Ledger)
