@@ -13,6 +13,7 @@ from typing import Any
 from bot.engine.model import LoadedModel
 from eval.benchmark import Answerer
 from eval.gate import decide
+from eval.hosted import HostedModel
 from eval.judge import Pair, asker, in_words, judge
 from eval.learned import check_corrections
 from eval.policy import Policy, for_scales, policy_from
@@ -26,6 +27,7 @@ from storage.errors import WeightsError
 from storage.ledger import Ledger
 from storage.recipe import Recipe
 from storage.records import Lesson, Scorecard
+from storage.servers import base_server, tuned_server
 from storage.settings import Settings, load_settings
 from storage.weights import adapter_path
 from training.dataset import load_dataset
@@ -89,7 +91,7 @@ def score_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     try:
         turn = ledger.scores.runs_before(job["run_id"])
         plan = plan_from(settings, turn=turn, train=dataset.train)
-        model, cards = LoadedModel.load(Path(job["base"])), dict[Subject, Scorecard]()
+        model, cards = _base_of(job, settings), dict[Subject, Scorecard]()
         for number, (subject, digest) in enumerate(job["subjects"]):
             if digest is not None:
                 model.add_adapter(adapter_path(settings.weights_dir, digest))
@@ -121,6 +123,15 @@ def score_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     return {"scores": {subject: len(card.scores) for subject, card in cards.items()}}
 
 
+def _base_of(job: Mapping[str, Any], settings: Settings) -> LoadedModel | HostedModel:
+    """The base in memory, or at its server; a job carries no secret, so the keys are read here."""
+    if not settings.is_hosted:
+        return LoadedModel.load(Path(job["base"]))
+    mine = load_settings()
+    keyed = settings.model_copy(update={"base_key": mine.base_key, "tuned_key": mine.tuned_key})
+    return HostedModel(base_server(keyed), tuned_server(keyed))
+
+
 def _shown(tell: Tell, what: str, number: int, of: int) -> Progress:
     def show(done: int, total: int, text: str) -> None:
         tell({"done": number * total + done, "total": of * total, "unit": "items", "text": f"{what}: {text}"})
@@ -147,7 +158,12 @@ def look_at_corrections(answerer: Answerer, ledger: Ledger, settings: Settings, 
 
 
 def ask_the_judge(
-    model: LoadedModel, adapter: str | None, holdout: Sequence[Lesson], ledger: Ledger, settings: Settings, run_id: int
+    model: LoadedModel | HostedModel,
+    adapter: str | None,
+    holdout: Sequence[Lesson],
+    ledger: Ledger,
+    settings: Settings,
+    run_id: int,
 ) -> None:
     """What a judge makes of candidate and base on held-out questions; advice, so whatever goes wrong fails no run."""
     try:
