@@ -52,7 +52,9 @@ def base_folder(settings: Settings) -> Path:
             raise WeightsError(f"the embedded base is not at {folder}. Next: evenkeel setup.")
         return folder
     if settings.is_hosted:
-        raise WeightsError(f"BASE_MODEL=hosted: the weights of {settings.base_name} are at {settings.base_url}, none are here.")
+        raise WeightsError(
+            f"BASE_MODEL=hosted: the weights of {settings.base_name} are at {settings.base_url}, none are here."
+        )
     folder = Path(settings.base_model).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
