@@ -148,12 +148,10 @@ def hand_over(api: TuningApi, files: Files, notes: Notebook, show: Show) -> None
     """Both files at the server, each uploaded once. Raises EvenkeelError with its reason for one that it refuses."""
     for which, file in files.parts:
         show({"text": f"uploading the {which} file, {file.rows} rows"})
-        found = api.file(api.upload(notes, which, file.data))
-        if found.status == "error":
+        if fault := api.file_fault(api.upload(notes, which, file.data)):
             tidy(api, notes)
             raise EvenkeelError(
-                f"{api.url} refused the {which} file: {found.status_details or 'it gave no reason'}. "
-                "Next: evenkeel data export shows the rows."
+                f"{api.url} refused the {which} file: {fault}. Next: evenkeel data export shows the rows."
             )
 
 

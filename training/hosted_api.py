@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import openai
-from openai.types import FileObject, Model
+from openai.types import Model
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
@@ -41,7 +41,8 @@ class Unreadable(Exception):
     """A reply that is not in the OpenAI protocol: a proxy's page, half a document."""
 
 
-Trouble = openai.APIError | Unreadable
+Trouble = openai.APIError | Unreadable | json.JSONDecodeError
+TROUBLE = (openai.APIError, Unreadable, json.JSONDecodeError)
 
 
 class Notebook:
@@ -117,8 +118,13 @@ class TuningApi:
                 "own as BASE_MODEL."
             ) from None
 
-    def file(self, file_id: str) -> FileObject:
-        return self._asked(f"the file {file_id}", lambda: shaped(self._client.files.retrieve(file_id), "status"))
+    def file_fault(self, file_id: str) -> str:
+        """Why the server cannot read a file, or nothing; one that it does not show is left to the job to complain of."""
+        try:
+            file = self._asked(f"the file {file_id}", lambda: shaped(self._client.files.retrieve(file_id), "status"))
+        except NotThere:
+            return ""
+        return (file.status_details or "it gave no reason") if file.status == "error" else ""
 
     def job(self, job_id: str) -> FineTuningJob:
         """Raises NotThere only when it stays away: a server may show late what it has made."""
@@ -132,12 +138,15 @@ class TuningApi:
         raise NotThere(f"job {job_id} has vanished from {self.url}. Next: start the run again.")
 
     def events(self, job_id: str, newest: int = LOOKED_AT) -> list[FineTuningJobEvent]:
-        """The newest events, newest first."""
-        limit = min(newest, 100)
+        """The newest events, newest first; none where the server has none."""
         page = self._client.fine_tuning.jobs.list_events
-        return self._asked(
-            f"the events of job {job_id}", lambda: listing(page(job_id, limit=limit), "message", most=newest)
-        )
+        try:
+            return self._asked(
+                f"the events of job {job_id}",
+                lambda: listing(page(job_id, limit=min(newest, 100)), "message", most=newest),
+            )
+        except NotThere:
+            return []
 
     def checkpoints(self, job_id: str) -> list[FineTuningJobCheckpoint]:
         """None where the server keeps none."""
@@ -226,7 +235,7 @@ class TuningApi:
                 if made is None:
                     notes.begin(name)
                     made = create()
-            except (openai.APIError, Unreadable) as error:
+            except TROUBLE as error:
                 waited, attempt = self._pause(what, error, waited, attempt), attempt + 1
                 continue
             notes.keep(name, made)
@@ -248,7 +257,7 @@ class TuningApi:
                 return ask()
             except openai.NotFoundError as error:
                 raise NotThere(f"{self.url} does not know {what} ({said(error)})") from None
-            except (openai.APIError, Unreadable) as error:
+            except TROUBLE as error:
                 waited, attempt = self._pause(what, error, waited, attempt), attempt + 1
 
     def _pause(self, what: str, error: Trouble, waited: float, attempt: int) -> float:
