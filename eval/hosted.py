@@ -69,6 +69,7 @@ class HostedModel:
         self._base, self._tuned = base, tuned
         self._clients = {server.url: _client(server) for server in (base, tuned)}
         self._names: dict[str, str] = {}
+        self._asked: dict[tuple[str | None, str], list[int]] = {}  # one prompt stands before several answers
         self._unread = self._why_unread()
 
     def add_adapter(self, folder: Path) -> str:
@@ -143,7 +144,9 @@ class HostedModel:
         return self._told(lambda pair: self._answer(*pair, adapter, ends), pairs, tell)
 
     def _answer(self, messages: Sequence[Message], answer: str, adapter: str | None, ends: bool) -> float:
-        context = self._ids(messages, adapter, add_generation_prompt=True)
+        key = (adapter, canonical(list(messages)))
+        context = self._asked.get(key) or self._ids(messages, adapter, add_generation_prompt=True)
+        self._asked[key] = context
         said = [*messages, {"role": "assistant", "content": answer}]
         ids = self._ids(said, adapter, add_generation_prompt=False, continue_final_message=not ends)
         start = next(

@@ -164,9 +164,7 @@ class Settings(BaseSettings):
             if base_ours or not self.base_url:
                 raise ValueError("BASE_MODEL=hosted: name its server in BASE_URL and the model there in BASE_NAME")
             if not tuned_ours:
-                raise ValueError(
-                    f"TUNED_NAME={self.tuned_name}: leave it empty, each run of a hosted base names its own"
-                )
+                raise ValueError(f"TUNED_NAME={self.tuned_name}: leave it out, each run of a hosted base names its own")
             return self
         if base_ours and not tuned_ours:
             raise ValueError(f"TUNED_NAME={self.tuned_name} is another server's: name the base there in BASE_NAME, too")

@@ -41,8 +41,7 @@ class Unreadable(Exception):
     """A reply that is not in the OpenAI protocol: a proxy's page, half a document."""
 
 
-Trouble = openai.APIError | Unreadable | json.JSONDecodeError
-TROUBLE = (openai.APIError, Unreadable, json.JSONDecodeError)
+Trouble = openai.APIError | Unreadable
 
 
 class Notebook:
@@ -234,8 +233,8 @@ class TuningApi:
             try:
                 if made is None:
                     notes.begin(name)
-                    made = create()
-            except TROUBLE as error:
+                    made = _read(create)
+            except (openai.APIError, Unreadable) as error:
                 waited, attempt = self._pause(what, error, waited, attempt), attempt + 1
                 continue
             notes.keep(name, made)
@@ -254,10 +253,10 @@ class TuningApi:
         waited, attempt = 0.0, 0
         while True:
             try:
-                return ask()
+                return _read(ask)
             except openai.NotFoundError as error:
                 raise NotThere(f"{self.url} does not know {what} ({said(error)})") from None
-            except TROUBLE as error:
+            except (openai.APIError, Unreadable) as error:
                 waited, attempt = self._pause(what, error, waited, attempt), attempt + 1
 
     def _pause(self, what: str, error: Trouble, waited: float, attempt: int) -> float:
@@ -274,6 +273,14 @@ class TuningApi:
         self._tell(f"{what}: {trouble}, asked again in {pause:.0f} s")
         self.wait(pause)
         return waited + pause
+
+
+def _read(ask: Callable[[], T]) -> T:
+    """What `ask` returns. The openai client stumbles over replies of another shape: then Unreadable is raised."""
+    try:
+        return ask()
+    except (AttributeError, TypeError, json.JSONDecodeError) as error:
+        raise Unreadable(f"its reply could not be read ({type(error).__name__})") from None
 
 
 def shaped(reply: T, *names: str) -> T:

@@ -129,7 +129,7 @@ def test_the_settings_of_a_hosted_base_name_its_server_and_nothing_of_tuned(sett
     for change, said in (
         ({"base_url": ""}, "name its server in BASE_URL"),
         ({"base_name": "base"}, "the model there in BASE_NAME"),
-        ({"tuned_name": "ft:x"}, "TUNED_NAME=ft:x: leave it empty"),
+        ({"tuned_name": "ft:x"}, "TUNED_NAME=ft:x: leave it out"),
     ):
         whole = {"base_model": "hosted", "base_url": settings.base_url, "base_name": BASE} | change
         with pytest.raises(ConfigurationError, match=said):

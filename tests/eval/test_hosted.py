@@ -120,11 +120,11 @@ def test_what_the_server_does_not_give_is_unread_with_the_reason(
 ) -> None:
     server.__dict__.update(changes)
     answerer = Answerer(model=at(server), adapter=None)
-    asks: dict[str, Callable[[], Any]] = {
-        text: lambda: rolling(answerer, ["Water is wet."], untold),
-        chat: lambda: answer_log_likelihoods(answerer, [(ASKED, "Here.")], untold),
-    }
-    for why, ask in asks.items():
+    asks: tuple[tuple[str, Callable[[], Any]], ...] = (
+        (text, lambda: rolling(answerer, ["Water is wet."], untold)),
+        (chat, lambda: answer_log_likelihoods(answerer, [(ASKED, "Here.")], untold)),
+    )
+    for why, ask in asks:
         if why:
             with pytest.raises(Unread, match=why):
                 ask()

@@ -37,7 +37,7 @@ def settings(server: TuningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(hosted, "POLL_S", 0.0)
     return load_settings(
         _env_file=None, data_dir=tmp_path / "data", cache_dir=tmp_path / "cache", base_model="hosted", base_url=server.url,
-        base_name=BASE, suite_items=48, target_items=40, target_generations=8, max_new_tokens=8, general_tasks=(),
+        base_name=BASE, suite_items=24, target_items=40, target_generations=8, max_new_tokens=8, general_tasks=(),
         min_lessons=10, max_tokens=1024)  # fmt: skip
 
 
@@ -87,6 +87,7 @@ def texts(ledger: Ledger, run_id: int) -> list[str]:
     return [note["text"] for note in ledger.runs.history(run_id)]
 
 
+@pytest.mark.model  # thousands of requests
 def test_a_run_tunes_at_the_server_and_its_decision_promotes_and_can_be_made_again(
     settings: Settings, ledger: Ledger, server: TuningServer, steps: list[str]
 ) -> None:
@@ -109,6 +110,7 @@ def test_a_run_tunes_at_the_server_and_its_decision_promotes_and_can_be_made_aga
     assert "Bearer secret-key" in server.keys and len(server.jobs) == 1
 
 
+@pytest.mark.model  # thousands of requests
 def test_the_next_run_is_held_against_the_champion_and_tunes_the_base_anew(
     settings: Settings, ledger: Ledger, server: TuningServer, steps: list[str]
 ) -> None:
@@ -179,6 +181,7 @@ def test_a_cancel_that_the_server_does_not_hear_says_that_the_job_may_still_run(
     )
 
 
+@pytest.mark.model  # thousands of requests
 def test_a_worker_that_was_killed_is_followed_by_one_that_goes_on_with_the_same_job(
     settings: Settings, ledger: Ledger, server: TuningServer, steps: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
