@@ -30,7 +30,8 @@ RETRIES = 6  # by the openai client, which keeps to Retry-After
 TIMEOUT_S = 120.0
 CANNOT = (400, 403, 404, 405, 422, 501)  # what servers say to a request that they do not know
 CONTEXT = 1_000_000  # bytes: a prompt that is too long for the server is its own to refuse
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Unread(EvenkeelError):

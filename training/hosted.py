@@ -216,7 +216,7 @@ def kept(
     run_id: int | None,
 ) -> Adapter:
     """The record of a job that succeeded, as an adapter. Raises EvenkeelError when the job names no model."""
-    points = [
+    points: list[dict[str, Any]] = [
         {"step": p.step_number, "model": p.fine_tuned_model_checkpoint,
          "loss": p.metrics.full_valid_loss if p.metrics.full_valid_loss is not None else p.metrics.valid_loss}
         for p in at.api.checkpoints(job.id)

@@ -172,7 +172,7 @@ class TuningApi:
 
         return self._once(f"the {which} file", notes, which, find, create)
 
-    def start(self, notes: Notebook, *, model: str, hyperparameters: dict[str, Any], seed: int) -> str:
+    def start(self, notes: Notebook, *, model: str, hyperparameters: Any, seed: int) -> str:
         """The id of the job over the uploaded files, started once."""
         mark, train = notes.get("mark"), notes.get("train")
         body: dict[str, Any] = {
@@ -184,7 +184,7 @@ class TuningApi:
 
         def create() -> str:
             jobs = self._client.fine_tuning.jobs
-            method = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
+            method: Any = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
             try:
                 made = jobs.create(**body, method=method)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:

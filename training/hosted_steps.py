@@ -15,7 +15,7 @@ from storage.servers import base_server
 from storage.settings import load_settings
 from training.dataset import load_dataset
 from training.hosted import NOTEBOOK, Tuning, cancel_hosted, tune_hosted
-from training.hosted_api import Notebook, TuningApi
+from training.hosted_api import PATIENCE_S, Notebook, TuningApi
 
 Tell = Callable[[Mapping[str, Any]], None]
 CANCEL_PATIENCE_S = 60.0  # somebody waits
@@ -25,7 +25,7 @@ def tune_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """Tune a hosted base; the result is the Adapter record as JSON. It may be killed at any point and begun again."""
     settings = load_settings(**job["settings"], _env_file=None)
     ledger = Ledger(settings.ledger_path)
-    api = _api(job, lambda text: tell({"text": text}))
+    api = _api(job, lambda text: tell({"text": text}), PATIENCE_S)
     at = Tuning(api=api, base=settings.base_name, shutdown=settings.base_shutdown, clock=utc_now)
     try:
         adapter = tune_hosted(
@@ -40,16 +40,16 @@ def tune_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
 
 def cancel_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """End the job of a run that was cancelled; the result says how that went."""
-    api = _api(job, lambda text: tell({"text": text}), patience_s=CANCEL_PATIENCE_S)
+    api = _api(job, lambda text: tell({"text": text}), CANCEL_PATIENCE_S)
     try:
         return {"said": cancel_hosted(api, _notes(job))}
     finally:
         api.close()
 
 
-def _api(job: Mapping[str, Any], tell: Callable[[str], None], **more: float) -> TuningApi:
+def _api(job: Mapping[str, Any], tell: Callable[[str], None], patience_s: float) -> TuningApi:
     server = base_server(load_settings(**job["settings"], _env_file=None))
-    return TuningApi(server.url, load_settings().base_key.get_secret_value(), tell=tell, **more)
+    return TuningApi(server.url, load_settings().base_key.get_secret_value(), tell=tell, patience_s=patience_s)
 
 
 def _notes(job: Mapping[str, Any]) -> Notebook:

@@ -238,11 +238,11 @@ def _app(server: TuningServer) -> Starlette:
 
 async def _do(server: TuningServer, request: Request, call: str, parts: list[str]) -> Response:
     if call == "POST files":
-        form = await request.form()
-        upload: Any = form["file"]
-        if server.file_status == "refused":
-            return _error(server.file_error, 400)
-        return JSONResponse(_upload(server, upload.filename, await upload.read()))
+        async with request.form() as form:
+            upload: Any = form["file"]
+            name, data = upload.filename, await upload.read()
+        refused = server.file_status == "refused"
+        return _error(server.file_error, 400) if refused else JSONResponse(_upload(server, name, data))
     body = json.loads(await request.body() or b"{}") if request.method == "POST" else {}
     if call == "POST fine_tuning/jobs":
         if server.older and "method" in body:
