@@ -71,7 +71,11 @@ class HostedModel:
         self._clients = {server.url: _client(server) for server in (base, tuned)}
         self._names: dict[str, str] = {}
         self._asked: dict[tuple[str | None, str], list[int]] = {}  # one prompt stands before several answers
-        self._unread = self._why_unread()
+        try:
+            self._unread = self._why_unread()
+        except EvenkeelError:
+            self.close()
+            raise
 
     def add_adapter(self, folder: Path) -> str:
         """Verify a record, and let its model be asked; returns its digest. Raises WeightsError."""
@@ -81,6 +85,10 @@ class HostedModel:
 
     def remove_adapter(self, digest: str) -> None:
         self._names.pop(digest, None)
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
 
     @property
     def unread(self) -> tuple[str, ...]:

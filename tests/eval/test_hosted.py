@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,14 @@ def server() -> Iterator[TuningServer]:
         yield made
 
 
-def at(server: TuningServer, base: str = BASE) -> HostedModel:
-    there = Server(url=server.url, key="k", name=base)
-    return HostedModel(there, there)
+At = Callable[[], HostedModel]
+
+
+@pytest.fixture
+def at(server: TuningServer) -> Iterator[At]:
+    with ExitStack() as stack:
+        there = Server(url=server.url, key="k", name=BASE)
+        yield lambda: stack.enter_context(closing(HostedModel(there, there)))
 
 
 def adapter(weights: Path, model: str = TUNED, base: str = f"name:{BASE}") -> Path:
@@ -48,9 +54,9 @@ def adapter(weights: Path, model: str = TUNED, base: str = f"name:{BASE}") -> Pa
 
 
 def test_base_and_tuned_answer_under_their_own_names_and_say_how_sure_they_were(
-    server: TuningServer, tmp_path: Path
+    server: TuningServer, at: At, tmp_path: Path
 ) -> None:
-    model = at(server)
+    model = at()
     digest = model.add_adapter(adapter(tmp_path))
     prompts = [model.renderer.prompt(ASKED)] * 3
 
@@ -64,8 +70,8 @@ def test_base_and_tuned_answer_under_their_own_names_and_say_how_sure_they_were(
     assert tuned[0].finished and tuned[0].confidence == pytest.approx(math.fsum(expected) / len(expected))
 
 
-def test_only_a_whole_record_of_this_base_is_asked(server: TuningServer, tmp_path: Path) -> None:
-    model = at(server)
+def test_only_a_whole_record_of_this_base_is_asked(server: TuningServer, at: At, tmp_path: Path) -> None:
+    model = at()
     with pytest.raises(WeightsError, match="was trained on base other"):
         model.add_adapter(adapter(tmp_path / "a", base="name:other"))
     with pytest.raises(EvenkeelError, match="not known to be at a server"):
@@ -74,8 +80,8 @@ def test_only_a_whole_record_of_this_base_is_asked(server: TuningServer, tmp_pat
         )
 
 
-def test_text_and_answers_have_the_servers_own_numbers(server: TuningServer, tmp_path: Path) -> None:
-    model = at(server)
+def test_text_and_answers_have_the_servers_own_numbers(server: TuningServer, at: At, tmp_path: Path) -> None:
+    model = at()
     answerer = Answerer(model=model, adapter=model.add_adapter(adapter(tmp_path)))
     text, context = "The zebra sleeps at last.", "Yesterday "
     rendered = "<user>Where is the zebra menu?</><assistant>"
@@ -92,8 +98,8 @@ def test_text_and_answers_have_the_servers_own_numbers(server: TuningServer, tmp
     assert model.unread == ()
 
 
-def test_lm_evals_pairs_and_chats_go_through_whole(server: TuningServer) -> None:
-    model = at(server)
+def test_lm_evals_pairs_and_chats_go_through_whole(at: At) -> None:
+    model = at()
     lm = AnswererLM(Answerer(model=model, adapter=None), untold)
     long = "word " * 1000 + "zebra"
 
@@ -116,10 +122,10 @@ def test_lm_evals_pairs_and_chats_go_through_whole(server: TuningServer) -> None
     ],
 )
 def test_what_the_server_does_not_give_is_unread_with_the_reason(
-    server: TuningServer, changes: dict[str, Any], text: str, chat: str
+    server: TuningServer, at: At, changes: dict[str, Any], text: str, chat: str
 ) -> None:
     server.__dict__.update(changes)
-    answerer = Answerer(model=at(server), adapter=None)
+    answerer = Answerer(model=at(), adapter=None)
     asks: tuple[tuple[str, Callable[[], Any]], ...] = (
         (text, lambda: rolling(answerer, ["Water is wet."], untold)),
         (chat, lambda: answer_log_likelihoods(answerer, [(ASKED, "Here.")], untold)),
@@ -134,17 +140,17 @@ def test_what_the_server_does_not_give_is_unread_with_the_reason(
 
 @pytest.mark.parametrize("status", [401, 500])
 def test_a_base_that_does_not_answer_is_an_error_and_no_unread_benchmark(
-    server: TuningServer, status: int, monkeypatch: pytest.MonkeyPatch
+    server: TuningServer, at: At, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eval.hosted.RETRIES", 0)
     server.faults["POST completions"] = [status]
 
     with pytest.raises(EvenkeelError, match=f"{BASE} at .* could not be asked: .*scripted"):
-        at(server)
+        at()
 
 
-def test_a_model_that_another_one_answers_for_is_not_measured(server: TuningServer, tmp_path: Path) -> None:
-    model = at(server)
+def test_a_model_that_another_one_answers_for_is_not_measured(server: TuningServer, at: At, tmp_path: Path) -> None:
+    model = at()
     answerer = Answerer(model=model, adapter=model.add_adapter(adapter(tmp_path)))
     server.answers_as = f"{BASE}-of-today"
 
@@ -154,10 +160,10 @@ def test_a_model_that_another_one_answers_for_is_not_measured(server: TuningServ
 
 @pytest.mark.parametrize("echo", [True, False])
 def test_a_suite_is_measured_whole_or_says_what_stays_unknown(
-    server: TuningServer, ledger: Ledger, lessons: Callable[[str, int], tuple[Lesson, ...]], echo: bool
+    server: TuningServer, at: At, ledger: Ledger, lessons: Callable[[str, int], tuple[Lesson, ...]], echo: bool
 ) -> None:
     server.echo = echo
-    model, run_id = at(server), ledger.runs.request(reason="cli", requested_by="t", overrides={})
+    model, run_id = at(), ledger.runs.request(reason="cli", requested_by="t", overrides={})
     general = own_benchmarks(system_prompt="Be brief.", deal=Deal(items=8, seed=1))
     plan = Plan(general=general, missing=(), seed=1, target_items=8, target_generations=4, max_new_tokens=8)
 
