@@ -4,6 +4,8 @@ The steps run in this process, but for one test of the child: what they say goes
 """
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -181,13 +183,13 @@ def test_a_cancel_that_the_server_does_not_hear_says_that_the_job_may_still_run(
     )
 
 
-@pytest.mark.model  # thousands of requests
 def test_a_worker_that_was_killed_is_followed_by_one_that_goes_on_with_the_same_job(
     settings: Settings, ledger: Ledger, server: TuningServer, steps: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    server.echo = False  # few requests in scoring
     run_id = asked(ledger)
 
-    def killed(*_: Any) -> None:
+    def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -199,6 +201,40 @@ def test_a_worker_that_was_killed_is_followed_by_one_that_goes_on_with_the_same_
     assert work_once(settings, ledger)
 
     assert ended(ledger, run_id).state == "decided" and len(server.jobs) == 1 and len(server.rows) == 2
+
+
+def test_a_child_that_is_killed_outright_leaves_a_job_that_the_next_one_finds(
+    settings: Settings, ledger: Ledger, server: TuningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.states, server.echo = ["running"], False
+    jobs: list[Mapping[str, Any]] = []
+
+    def child(step: str, job: Any, beat: Any) -> dict[str, Any]:
+        jobs.append(job)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cycle, "run_child", child)
+    run_id = asked(ledger)
+    with pytest.raises(KeyboardInterrupt):
+        work_once(settings, ledger)
+    job_file = settings.data_dir / "job.json"
+    job_file.write_text(
+        json.dumps({"step": "tune_hosted", "result": str(settings.data_dir / "result.json"), **jobs[0]})
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training.child", str(job_file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    said = next(line for line in process.stdout if b"step 3/3" in line)  # its job is under way
+    process.kill()
+    process.communicate()
+
+    server.states = ["running", "succeeded"]
+    monkeypatch.setattr(cycle, "run_child", step_here)
+    assert work_once(settings, ledger)
+
+    assert b"ftjob-1" in said and ended(ledger, run_id).state == "decided"
+    assert len(server.jobs) == 1 and len(server.rows) == 2
 
 
 def test_a_failed_job_fails_the_run_with_the_servers_reason(
