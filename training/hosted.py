@@ -175,12 +175,12 @@ def _why(job: FineTuningJob) -> str:
 
 def progress_of(job: FineTuningJob, events: Sequence[FineTuningJobEvent], *, now: float) -> dict[str, Any]:
     """A job as a live message shows it; `events` newest first. Pure."""
-    steps = [found for event in events if (found := step_of(event))]
+    steps = [(found, event.created_at) for event in events if (found := step_of(event))]
     if not steps:
         return {"text": f"job {job.id} is {job.status.replace('_', ' ')} at the server"}
-    step, total, loss = steps[0]
-    ends = job.estimated_finish
-    left = {"eta_s": round(ends - now)} if ends and ends > now else {}
+    (step, total, loss), _ = steps[0]
+    seconds = job.estimated_finish - now if job.estimated_finish else _seconds_left(steps)
+    left = {"eta_s": round(seconds)} if seconds and seconds > 0 else {}
     text = f"step {step}/{total or '?'}, loss {loss:.3f}" + (f", {left['eta_s']} s left" if left else "")
     return {
         "done": step,
@@ -190,6 +190,12 @@ def progress_of(job: FineTuningJob, events: Sequence[FineTuningJobEvent], *, now
         "text": f"{text}, job {job.id}",
         **left,
     }
+
+
+def _seconds_left(steps: Sequence[tuple[tuple[int, int | None, float], int]]) -> float | None:
+    """By the pace of the newest steps; None where that is not known."""
+    ((last, total, _), at), ((first, _, _), began) = steps[0], steps[-1]
+    return (at - began) / (last - first) * (total - last) if total and last > first else None
 
 
 def step_of(event: FineTuningJobEvent) -> tuple[int, int | None, float] | None:

@@ -8,6 +8,7 @@ import pytest
 
 from bot.models import Models
 from bot.voices import Voices
+from storage.doctor import model_servers
 from storage.errors import ConfigurationError
 from storage.ledger import Ledger
 from storage.servers import base_server, needs_engine, tuned_server
@@ -122,6 +123,14 @@ def test_a_server_of_tuned_without_the_base_has_only_its_word(
         assert (answer.text, answer.params["proof"]) == ("As one does.", "name")
         assert other.keys == {"Bearer none"}  # the key of the base's server goes nowhere else
         models.close()
+
+
+def test_the_doctor_asks_the_server_for_the_base_and_no_engine(settings: Settings) -> None:
+    checks = list(model_servers(settings))
+
+    assert [(check.what, check.state, check.found) for check in checks] == [
+        (what, "ok", f"{BASE} at {settings.base_url}") for what in ("server of base", "server of tuned")
+    ]
 
 
 def test_the_settings_of_a_hosted_base_name_its_server_and_nothing_of_tuned(settings: Settings) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
 from storage.clock import utc_now
 from storage.errors import EvenkeelError
@@ -16,8 +17,8 @@ from storage.records import Adapter, Dataset, Lesson
 from storage.weights import hosted_name, verify_adapter
 from tests.training.tuning_server import BASE, TuningServer, tuning_server
 from training import hosted
-from training.hosted import Tuning, cancel_hosted, for_hosting, hyperparameters, preflight, tune_hosted
-from training.hosted_api import Notebook, TuningApi
+from training.hosted import Tuning, cancel_hosted, for_hosting, hyperparameters, preflight, progress_of, tune_hosted
+from training.hosted_api import Notebook, TuningApi, _seconds
 
 UPLOAD, START, JOB = "POST files", "POST fine_tuning/jobs", "GET fine_tuning/jobs/ID"
 
@@ -136,6 +137,24 @@ def test_the_job_is_told_the_recipe_and_shows_its_steps(desk: Desk, dataset: Dat
     assert "learning_rate_multiplier" not in hyperparameters(Recipe())
 
 
+def test_the_time_left_is_the_servers_word_or_follows_from_the_pace_and_words_do_where_there_are_no_numbers() -> None:
+    def event(step: int, at: int, numbers: Any = None) -> FineTuningJobEvent:
+        return FineTuningJobEvent.construct(
+            id="e", created_at=at, level="info", message=f"Step {step}/20: training loss=1.50", data=numbers
+        )
+
+    job = FineTuningJob.construct(id="j", status="running", estimated_finish=None)
+    bare = [event(8, 160), event(4, 80)]
+    shown = progress_of(job, bare, now=160.0)
+    assert (shown["done"], shown["total"], shown["loss"], shown["eta_s"]) == (8, 20, 1.5, 240)
+
+    told = FineTuningJob.construct(id="j", status="running", estimated_finish=200)
+    numbers = event(9, 170, {"step": 9, "total_steps": 20, "train_loss": 1.25})
+    assert progress_of(told, [numbers], now=170.0)["eta_s"] == 30
+    strange = event(9, 170, {"train_loss": "none"})
+    assert progress_of(job, [strange], now=170.0)["text"] == "job j is running at the server"
+
+
 def test_a_server_of_the_older_form_is_told_its_way(desk: Desk, dataset: Dataset) -> None:
     desk.server.older = True
     desk.tune(dataset)
@@ -199,6 +218,24 @@ def test_a_server_that_is_busy_broken_or_hidden_is_asked_again_as_late_as_it_wis
 
     assert len(desk.server.jobs) == 1 and any("asked again in" in text for text in desk.told)
     assert (17.0 in desk.pauses) == isinstance(fault, tuple)
+
+
+@pytest.mark.parametrize("call", [START, JOB])
+def test_a_server_that_says_nothing_is_asked_again_and_what_it_did_is_found(
+    desk: Desk, dataset: Dataset, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.hosted_api.READ_S", 0.5)
+    desk.server.faults[call] = ["hang"]
+    desk.tune(dataset)
+
+    assert len(desk.server.jobs) == 1 and any("timed out" in text for text in desk.told)
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"), [("7", 7.0), ("-3", 0.0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("soon", None)]
+)
+def test_a_pause_may_be_asked_for_as_seconds_or_as_a_date(asked: str, seconds: float | None) -> None:
+    assert _seconds(asked) == seconds and _seconds(None) is None
 
 
 def test_a_server_that_stays_away_fails_the_run_in_words(desk: Desk, dataset: Dataset) -> None:

@@ -4,6 +4,7 @@ Its base finds each letter as likely as the text before it makes it, by a hash; 
 like those that it was tuned on likelier, and says them where it is asked their question.
 """
 
+import asyncio
 import hashlib
 import json
 import math
@@ -29,8 +30,8 @@ Body = dict[str, Any]
 
 @dataclass
 class TuningServer:
-    """`faults`: for "METHOD route", what the next calls meet: a status, (status, Retry-After), "lost" (done, but nobody hears
-    of it), "html". `states`: what a job says of itself, call after call; the last one stays.
+    """`faults`: for "METHOD route", what the next calls meet: a status, (status, Retry-After), "lost" and "hang" (done, but
+    nobody hears of it), "html". `states`: what a job says of itself, call after call; the last one stays.
     """
 
     url: str = ""
@@ -231,6 +232,9 @@ def _app(server: TuningServer) -> Starlette:
         if fault == "html":
             return Response("<html>a proxy's page</html>", media_type="text/html")
         done = await _do(server, request, call, parts)
+        if fault == "hang":
+            while not await request.is_disconnected():
+                await asyncio.sleep(0.01)
         return _cut_off() if fault == "lost" else done
 
     return Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST", "DELETE"])])
