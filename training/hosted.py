@@ -240,17 +240,15 @@ def kept(
         "files": {which: {"rows": file.rows, "sha256": file.digest} for which, file in files.parts},
     }
     numbers = stats_of(job, at.api.events(job.id), kept_step=step, dropped=files.dropped)
-    manifest = {
+    origin: dict[str, Any] = {
         "base_digest": NAMED + at.base,
         "dataset_digest": dataset.digest,
         "recipe": settled(recipe),
         "stats": numbers,
         "run_id": run_id,
     }
-    digest, path = keep_adapter(weights_dir, lambda folder: _write(folder, record), manifest)
-    return Adapter(
-        digest=digest, base_digest=NAMED + at.base, dataset_digest=dataset.digest, path=str(path), recipe=settled(recipe),
-        run_id=run_id, stats=numbers, created_at=at.clock())  # fmt: skip
+    digest, path = keep_adapter(weights_dir, lambda folder: _write(folder, record), origin)
+    return Adapter(digest=digest, path=str(path), created_at=at.clock(), **origin)
 
 
 def _write(folder: Path, record: Mapping[str, Any]) -> None:

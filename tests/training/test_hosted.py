@@ -1,7 +1,6 @@
-"""A hosted base is tuned over the real protocol, whatever the server does: once, resumed, cancelled, or refused in words."""
+"""A hosted base is tuned over the real protocol, whatever the server does: once, or refused in words."""
 
 import json
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -10,85 +9,18 @@ from typing import Any
 import pytest
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
-from storage.clock import utc_now
 from storage.errors import EvenkeelError
 from storage.recipe import Recipe
-from storage.records import Adapter, Dataset, Lesson
+from storage.records import Dataset
 from storage.weights import hosted_name, verify_adapter
-from tests.training.tuning_server import BASE, TuningServer, tuning_server
-from training import hosted
-from training.hosted import Tuning, cancel_hosted, for_hosting, hyperparameters, preflight, progress_of, tune_hosted
-from training.hosted_api import Notebook, TuningApi, _seconds
-
-UPLOAD, START, JOB = "POST files", "POST fine_tuning/jobs", "GET fine_tuning/jobs/ID"
+from tests.training.tuning_desk import JOB, START, UPLOAD, Desk, record
+from tests.training.tuning_server import BASE
+from training.hosted import for_hosting, hyperparameters, preflight, progress_of
+from training.hosted_api import _seconds
 
 
-class Killed(BaseException):
-    """What kill -9 looks like from here."""
-
-
-class Desk:
-    """One run at a scripted server; `wait` notes pauses in place of sleeping."""
-
-    def __init__(self, server: TuningServer, room: Path) -> None:
-        self.server, self.room = server, room
-        self.pauses: list[float] = []
-        self.shown: list[dict[str, Any]] = []
-        self.told: list[str] = []
-        self.warned: list[str] = []
-        self.shutdown: date | None = None
-        self.now: Callable[[], datetime] = utc_now
-        self.patience_s = 3_600.0
-        self.opened: list[TuningApi] = []
-
-    def api(self) -> TuningApi:
-        made = TuningApi(
-            self.server.url, "key", tell=self.told.append, wait=self.pauses.append, patience_s=self.patience_s
-        )
-        self.opened.append(made)
-        return made
-
-    @property
-    def notes(self) -> Notebook:
-        return Notebook(self.room / "checkpoints" / hosted.NOTEBOOK)
-
-    def at(self) -> Tuning:
-        return Tuning(api=self.api(), base=BASE, shutdown=self.shutdown, clock=self.now)
-
-    def tune(self, dataset: Dataset, **recipe: Any) -> Adapter:
-        return tune_hosted(
-            self.at(), dataset=dataset, recipe=Recipe(**recipe), weights_dir=self.room, notes=self.notes, run_id=7,
-            show=lambda p: self.shown.append(dict(p)), warn=self.warned.append)  # fmt: skip
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    with tuning_server() as server:
-        made = Desk(server, tmp_path)
-        yield made
-        for api in made.opened:
-            api.close()
-
-
-@pytest.fixture
-def dataset() -> Dataset:
-    rows = tuple(
-        Lesson(lesson_id=f"t{n}", source="ticket" if n < 60 else "replay", conversation_id=f"c{n}", answer=f"Open menu {n}.",
-               messages=({"role": "system", "content": "Be brief."}, {"role": "user", "content": f"How do I do {n}?"}))
-        for n in range(70)
-    )  # fmt: skip
-    return Dataset(
-        digest="d" * 64, train=rows, holdout=(replace(rows[0], lesson_id="h", conversation_id="h"),), manifest={}
-    )
-
-
-def record(adapter: Adapter) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((Path(adapter.path) / "hosted.json").read_text())
-    return found
-
-
-def test_a_job_becomes_an_adapter_whose_record_has_a_digest(desk: Desk, dataset: Dataset) -> None:
-    adapter = desk.tune(dataset)
+def test_a_job_becomes_an_adapter_whose_record_has_a_digest(desk: Desk, to_learn: Dataset) -> None:
+    adapter = desk.tune(to_learn)
 
     folder = desk.room / "adapters" / adapter.digest
     assert verify_adapter(folder, base=f"name:{BASE}")["run_id"] == 7
@@ -101,8 +33,8 @@ def test_a_job_becomes_an_adapter_whose_record_has_a_digest(desk: Desk, dataset:
     assert desk.server.keys == {"Bearer key"}
 
 
-def test_a_record_that_was_changed_is_refused(desk: Desk, dataset: Dataset) -> None:
-    folder = Path(desk.tune(dataset).path)
+def test_a_record_that_was_changed_is_refused(desk: Desk, to_learn: Dataset) -> None:
+    folder = Path(desk.tune(to_learn).path)
     (folder / "hosted.json").write_text((folder / "hosted.json").read_text().replace("acme:evenkeel", "acme:other"))
 
     with pytest.raises(EvenkeelError, match="was changed on disk"):
@@ -110,9 +42,9 @@ def test_a_record_that_was_changed_is_refused(desk: Desk, dataset: Dataset) -> N
 
 
 def test_the_files_hold_training_rows_alone_and_are_deleted_when_the_job_has_ended(
-    desk: Desk, dataset: Dataset
+    desk: Desk, to_learn: Dataset
 ) -> None:
-    adapter = desk.tune(dataset)
+    adapter = desk.tune(to_learn)
 
     train, watched = (
         [json.loads(line)["messages"] for line in data.decode().splitlines()] for data in desk.server.rows.values()
@@ -124,8 +56,8 @@ def test_the_files_hold_training_rows_alone_and_are_deleted_when_the_job_has_end
     assert record(adapter)["files"]["train"]["rows"] == 66 and desk.server.files == {}
 
 
-def test_the_job_is_told_the_recipe_and_shows_its_steps(desk: Desk, dataset: Dataset) -> None:
-    desk.tune(dataset, profile="gentle", epochs=3.0, batch_size=8, seed=5)
+def test_the_job_is_told_the_recipe_and_shows_its_steps(desk: Desk, to_learn: Dataset) -> None:
+    desk.tune(to_learn, profile="gentle", epochs=3.0, batch_size=8, seed=5)
 
     (job,) = desk.server.jobs.values()
     assert job["hyperparameters"] == {"n_epochs": 3, "batch_size": 8, "learning_rate_multiplier": 0.3}
@@ -155,9 +87,9 @@ def test_the_time_left_is_the_servers_word_or_follows_from_the_pace_and_words_do
     assert progress_of(job, [strange], now=170.0)["text"] == "job j is running at the server"
 
 
-def test_a_server_of_the_older_form_is_told_its_way(desk: Desk, dataset: Dataset) -> None:
+def test_a_server_of_the_older_form_is_told_its_way(desk: Desk, to_learn: Dataset) -> None:
     desk.server.older = True
-    desk.tune(dataset)
+    desk.tune(to_learn)
 
     assert [job["hyperparameters"]["n_epochs"] for job in desk.server.jobs.values()] == [2]
 
@@ -191,17 +123,17 @@ def test_what_a_hosted_job_cannot_do_is_said_and_not_recorded_as_done() -> None:
 @pytest.mark.parametrize("call", [UPLOAD, START])
 @pytest.mark.parametrize("late", [0, 2])
 def test_what_was_made_though_nobody_heard_of_it_is_found_and_not_made_again(
-    desk: Desk, dataset: Dataset, call: str, late: int
+    desk: Desk, to_learn: Dataset, call: str, late: int
 ) -> None:
     desk.server.faults[call], desk.server.shows_late = ["lost"], late
-    desk.tune(dataset)
+    desk.tune(to_learn)
 
     assert len(desk.server.rows) == 2 and len(desk.server.jobs) == 1
 
 
-def test_the_job_is_found_by_its_file_where_the_server_keeps_no_metadata(desk: Desk, dataset: Dataset) -> None:
+def test_the_job_is_found_by_its_file_where_the_server_keeps_no_metadata(desk: Desk, to_learn: Dataset) -> None:
     desk.server.faults[START], desk.server.keeps_metadata = ["lost"], False
-    desk.tune(dataset)
+    desk.tune(to_learn)
 
     assert len(desk.server.jobs) == 1
 
@@ -211,10 +143,10 @@ def test_the_job_is_found_by_its_file_where_the_server_keeps_no_metadata(desk: D
 )
 @pytest.mark.parametrize("fault", [(429, 17), (503, 17), 500, "html"])
 def test_a_server_that_is_busy_broken_or_hidden_is_asked_again_as_late_as_it_wishes(
-    desk: Desk, dataset: Dataset, call: str, fault: Any
+    desk: Desk, to_learn: Dataset, call: str, fault: Any
 ) -> None:
     desk.server.faults[call] = [fault]
-    desk.tune(dataset)
+    desk.tune(to_learn)
 
     assert len(desk.server.jobs) == 1 and any("asked again in" in text for text in desk.told)
     assert (17.0 in desk.pauses) == isinstance(fault, tuple)
@@ -222,11 +154,11 @@ def test_a_server_that_is_busy_broken_or_hidden_is_asked_again_as_late_as_it_wis
 
 @pytest.mark.parametrize("call", [START, JOB])
 def test_a_server_that_says_nothing_is_asked_again_and_what_it_did_is_found(
-    desk: Desk, dataset: Dataset, call: str, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, to_learn: Dataset, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.hosted_api.READ_S", 0.5)
     desk.server.faults[call] = ["hang"]
-    desk.tune(dataset)
+    desk.tune(to_learn)
 
     assert len(desk.server.jobs) == 1 and any("timed out" in text for text in desk.told)
 
@@ -238,33 +170,35 @@ def test_a_pause_may_be_asked_for_as_seconds_or_as_a_date(asked: str, seconds: f
     assert _seconds(asked) == seconds and _seconds(None) is None
 
 
-def test_a_server_that_stays_away_fails_the_run_in_words(desk: Desk, dataset: Dataset) -> None:
+def test_a_server_that_stays_away_fails_the_run_in_words(desk: Desk, to_learn: Dataset) -> None:
     desk.server.faults[JOB] = [503] * 1_000
     desk.patience_s = 120.0
 
     with pytest.raises(EvenkeelError, match=r"could not be asked for job ftjob-1 for 2 minutes: it said 503\. Next: "):
-        desk.tune(dataset)
+        desk.tune(to_learn)
 
 
 @pytest.mark.parametrize(
     ("status", "said"), [(401, "check BASE_KEY"), (400, "correct what it names"), (302, "correct what")]
 )
 def test_a_no_is_an_error_with_the_next_step_and_is_not_asked_again(
-    desk: Desk, dataset: Dataset, status: int, said: str
+    desk: Desk, to_learn: Dataset, status: int, said: str
 ) -> None:
     desk.server.faults[UPLOAD] = [status]
 
     with pytest.raises(EvenkeelError, match=f"refused the train file: scripted.* Next: {said}"):
-        desk.tune(dataset)
+        desk.tune(to_learn)
     assert desk.server.count(UPLOAD) == 1 and desk.server.jobs == {}
 
 
 @pytest.mark.parametrize("status", ["error", "refused"])
-def test_a_file_that_is_refused_ends_the_run_with_the_servers_reason(desk: Desk, dataset: Dataset, status: str) -> None:
+def test_a_file_that_is_refused_ends_the_run_with_the_servers_reason(
+    desk: Desk, to_learn: Dataset, status: str
+) -> None:
     desk.server.file_status, desk.server.file_error = status, "line 3 has no assistant message"
 
     with pytest.raises(EvenkeelError, match="refused the train file: line 3 has no assistant message"):
-        desk.tune(dataset)
+        desk.tune(to_learn)
     assert desk.server.jobs == {} and desk.server.files == {}
 
 
@@ -277,45 +211,47 @@ def test_a_file_that_is_refused_ends_the_run_with_the_servers_reason(desk: Desk,
     ],
 )  # fmt: skip
 def test_a_job_that_ends_otherwise_says_why_and_leaves_no_file_there(
-    desk: Desk, dataset: Dataset, states: list[str], error: Any, said: str
+    desk: Desk, to_learn: Dataset, states: list[str], error: Any, said: str
 ) -> None:
     desk.server.states, desk.server.job_error = states, error
 
     with pytest.raises(EvenkeelError, match=f"job ftjob-1 {said}. Next: "):
-        desk.tune(dataset)
+        desk.tune(to_learn)
     assert desk.server.files == {}
 
 
-def test_a_job_that_vanishes_is_looked_for_and_then_named(desk: Desk, dataset: Dataset) -> None:
+def test_a_job_that_vanishes_is_looked_for_and_then_named(desk: Desk, to_learn: Dataset) -> None:
     desk.server.faults[JOB] = [404, 404]
-    desk.tune(dataset)  # shown late: no harm
+    desk.tune(to_learn)  # shown late: no harm
     assert desk.pauses[:2] == [5.0, 5.0]
 
     desk.server.faults[JOB] = [404, 404, 404]
     again = Desk(desk.server, desk.room / "again")
     with pytest.raises(EvenkeelError, match="job ftjob-2 has vanished from .* Next: start the run again"):
-        again.tune(dataset)
+        again.tune(to_learn)
     again.opened[0].close()
 
 
-def test_a_job_that_never_ends_is_cancelled_after_two_days(desk: Desk, dataset: Dataset) -> None:
+def test_a_job_that_never_ends_is_cancelled_after_two_days(desk: Desk, to_learn: Dataset) -> None:
     desk.server.states = ["running"]
     moments = iter(datetime.now(UTC) + timedelta(hours=hours) for hours in (0, 0, 0, 47, 47, 49, 49))
     desk.now = lambda: next(moments)
 
     with pytest.raises(EvenkeelError, match="job ftjob-1 was cancelled: it was running after 48 hours"):
-        desk.tune(dataset)
+        desk.tune(to_learn)
     assert desk.server.jobs["ftjob-1"]["status"] == "cancelled"
 
 
 # Checkpoints
 
 
-def test_with_early_stop_the_checkpoint_that_fits_the_held_back_rows_best_is_kept(desk: Desk, dataset: Dataset) -> None:
+def test_with_early_stop_the_checkpoint_that_fits_the_held_back_rows_best_is_kept(
+    desk: Desk, to_learn: Dataset
+) -> None:
     desk.server.checkpoint_losses = (1.4, 1.1, 1.3)
 
-    plain, stopped = desk.tune(dataset), Desk(desk.server, desk.room / "two")
-    best = stopped.tune(dataset, early_stop=True)
+    plain, stopped = desk.tune(to_learn), Desk(desk.server, desk.room / "two")
+    best = stopped.tune(to_learn, early_stop=True)
     stopped.opened[0].close()
 
     assert record(best)["model"].endswith(":step-2") and best.stats["kept_step"] == 2
@@ -337,13 +273,13 @@ def test_with_early_stop_the_checkpoint_that_fits_the_held_back_rows_best_is_kep
     ],
 )
 def test_nothing_is_uploaded_where_the_preflight_fails(
-    desk: Desk, dataset: Dataset, change: dict[str, Any], said: str
+    desk: Desk, to_learn: Dataset, change: dict[str, Any], said: str
 ) -> None:
     desk.now = lambda: datetime(2026, 3, 1, tzinfo=UTC)
     desk.server.__dict__.update(change)
 
     with pytest.raises(EvenkeelError, match=said):
-        desk.tune(dataset)
+        desk.tune(to_learn)
     assert desk.server.rows == {}
 
 
@@ -352,7 +288,7 @@ def test_a_base_that_is_not_there_is_named_with_those_that_are(desk: Desk) -> No
         preflight(replace(desk.at(), base="acme-maxi"))
 
 
-def test_an_end_that_is_near_warns_and_the_setting_overrules_the_server(desk: Desk, dataset: Dataset) -> None:
+def test_an_end_that_is_near_warns_and_the_setting_overrules_the_server(desk: Desk, to_learn: Dataset) -> None:
     desk.now = lambda: datetime(2026, 3, 1, tzinfo=UTC)
     desk.server.shutdown = "2026-04-01"
     desk.server.states = ["succeeded"]
@@ -365,56 +301,3 @@ def test_an_end_that_is_near_warns_and_the_setting_overrules_the_server(desk: De
         preflight(desk.at())
     desk.shutdown = date(2027, 3, 10)
     assert preflight(desk.at()) == ()
-
-
-# Killed and cancelled
-
-
-@pytest.mark.parametrize(
-    "call",
-    ["GET models/ID", UPLOAD, "GET files/ID", START, JOB, f"{JOB}/events", f"{JOB}/checkpoints", "DELETE files/ID"],
-)
-def test_a_run_that_was_killed_at_any_call_goes_on_with_the_same_files_and_job(
-    desk: Desk, dataset: Dataset, call: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk.server.faults[call] = ["lost"]
-
-    def die(self: TuningApi, *_: Any) -> float:
-        raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(TuningApi, "_pause", die)  # the process ends while the request is under way
-        with pytest.raises(Killed):
-            desk.tune(dataset)
-    adapter = desk.tune(dataset)
-
-    assert len(desk.server.rows) == 2 and len(desk.server.jobs) == 1
-    assert record(adapter)["job"] == "ftjob-1" and desk.server.files == {}
-
-
-def test_cancelling_ends_the_job_and_its_files_even_if_nobody_heard_of_its_start(
-    desk: Desk, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk.server.faults[START] = ["lost"]
-
-    def die(self: TuningApi, *_: Any) -> float:
-        raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(TuningApi, "_pause", die)
-        with pytest.raises(Killed):
-            desk.tune(dataset)
-    said = cancel_hosted(desk.api(), desk.notes)
-
-    assert said == f"job ftjob-1 at {desk.server.url} was cancelled"
-    assert desk.server.jobs["ftjob-1"]["status"] == "cancelled" and desk.server.files == {}
-
-
-def test_cancelling_before_anything_was_begun_asks_nobody(desk: Desk) -> None:
-    assert cancel_hosted(desk.api(), desk.notes) == "" and desk.server.calls == []
-
-
-def test_cancelling_leaves_a_job_alone_that_has_ended(desk: Desk, dataset: Dataset) -> None:
-    desk.tune(dataset)
-
-    assert cancel_hosted(desk.api(), desk.notes) == "" and desk.server.jobs["ftjob-1"]["status"] == "succeeded"
