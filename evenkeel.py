@@ -449,7 +449,8 @@ def setup() -> None:
 
     with opened() as (settings, ledger):
         say(f"ledger {ledger.path} is up to date")
-        say(f"base model {prepare_base(settings, say)} is ready")
+        where = f"{settings.base_name} at {settings.base_url}" if settings.is_hosted else prepare_base(settings, say)
+        say(f"base model {where} is ready")
 
 
 @app.command(rich_help_panel=CARE)

@@ -4,7 +4,7 @@ Our engine follows promotions by itself and proves each reply. At a server of ot
 an adapter that this process has proven there by canary. A promotion is followed: the new adapter is loaded beside the old
 one, proven, then asked, and the ledger says "ok" or why not; until then, and when it is refused, who served before goes on
 serving. A server that forgot its adapters gets them again.
-Knows vLLM's way to load adapters; knows no Slack.
+Knows vLLM's way to load adapters, and that what was tuned at a server is there under its own name; knows no Slack.
 """
 
 import time
@@ -26,7 +26,7 @@ from storage.ledger import Ledger
 from storage.records import Promotion, Role
 from storage.servers import base_server, tuned_server
 from storage.settings import ADAPTER, Settings
-from storage.weights import adapter_path, verify_adapter
+from storage.weights import adapter_path, hosted_name, verify_adapter
 
 log = structlog.get_logger()
 LOAD_S = 180.0
@@ -79,7 +79,7 @@ class Voices:
         """
         if self._tuned.ours:
             return Voice(server=self._tuned, model=f"adapter-{short(digest)}")
-        if not self._tuned.loads:
+        if not self._tuned.follows:
             raise WeightsError(f"TUNED_NAME={self._tuned.name} is fixed: no other adapter can be asked there")
         known = self._ledger.lessons.adapter(digest)
         if known is None:
@@ -109,7 +109,7 @@ class Voices:
             self._lost.clear()
             lasts_s = PROOF_LASTS_S
             try:
-                self._serving = self._follow(newest) if self._tuned.loads else self._fixed()
+                self._serving = self._follow(newest) if self._tuned.follows else self._fixed()
                 self._unload()
             except Away as error:
                 lasts_s = AWAY_S
@@ -158,11 +158,12 @@ class Voices:
         return Voice(server=self._base, model=self._base.name, proof="name", base=NAMED + self._base.name)
 
     def _fixed(self) -> Voice:
-        """A model under a name of its own, such as a hosted fine-tune; its weights are known by that name alone.
+        """A model under a name of its own, such as a hosted fine-tune; its weights are known by that name alone."""
+        return self._named_tuned(self._tuned.name, NAMED + self._tuned.name)
 
-        Where its server has the base, too, the canary must tell them apart; else there is only the server's word.
-        """
-        client, name = self.lines.to(self._tuned), self._tuned.name
+    def _named_tuned(self, name: str, adapter: str) -> Voice:
+        """Where its server has the base, too, the canary must tell them apart; else there is only the server's word."""
+        client = self.lines.to(self._tuned)
         proof: Literal["canary", "name"] = "canary"
         with within(LOAD_S):
             read(client, name)
@@ -170,7 +171,7 @@ class Voices:
                 prove(client, base=self._base.name, tuned=name)
             except NoSuchModel:
                 proof = "name"
-        return Voice(server=self._tuned, model=name, proof=proof, base=NAMED + self._base.name, adapter=NAMED + name)
+        return Voice(server=self._tuned, model=name, proof=proof, base=NAMED + self._base.name, adapter=adapter)
 
     # Adapters at the server
 
@@ -184,6 +185,11 @@ class Voices:
             verify_adapter(adapter_path(self._settings.weights_dir, digest), base=base_digest)
         except OSError as error:
             raise WeightsError(f"adapter {short(digest)} cannot be read here: {error.strerror}") from None
+        voice = self._named_tuned(name, digest) if self._tuned.hosted else self._put_there(name, digest)
+        self._proven[name] = voice, time.monotonic() + PROOF_LASTS_S
+        return voice
+
+    def _put_there(self, name: str, digest: str) -> Voice:
         with within(LOAD_S):
             self._load(name, digest)
             try:
@@ -192,9 +198,7 @@ class Voices:
                 raise WeightsError(
                     f"{error}. The canary needs {self._base.name} (BASE_NAME) and {name} there"
                 ) from None
-        voice = Voice(server=self._tuned, model=name, proof="canary", base=NAMED + self._base.name, adapter=digest)
-        self._proven[name] = voice, time.monotonic() + PROOF_LASTS_S
-        return voice
+        return Voice(server=self._tuned, model=name, proof="canary", base=NAMED + self._base.name, adapter=digest)
 
     def _load(self, name: str, digest: str) -> None:
         root = self._settings.adapters_root or str(Path(self._settings.weights_dir, "adapters").absolute())
@@ -217,12 +221,14 @@ class Voices:
 
     def _unload(self) -> None:
         """Let go of our adapters that neither serve, nor served before, nor were asked for last; others' are left alone."""
+        if not self._tuned.loads:
+            return
         promoted = [p.adapter_digest for p in reversed(self._ledger.promotions.history()) if p.adapter_digest]
         serving = self._serving.adapter if self._serving else None
         before = next((digest for digest in promoted if digest != serving), None)
         kept = {serving, before, *self._tried[-1:]}
         unused = {self._name(digest) for digest in {*promoted, *self._tried} - kept}
-        if not unused or not self._tuned.loads:
+        if not unused:
             return
         client = self.lines.to(self._tuned)
 
@@ -238,6 +244,8 @@ class Voices:
             log.warning("not_unloaded", reason=str(error))
 
     def _name(self, digest: str) -> str:
+        if self._tuned.hosted:
+            return hosted_name(adapter_path(self._settings.weights_dir, digest))
         return self._tuned.name.replace(ADAPTER, short(digest))
 
     def _say_why(self, error: Exception, *, refused: bool) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.engine.model import LoadedModel
+from eval.hosted import HostedModel
 from storage.digests import digest_of
 from storage.errors import ConfigurationError
 from storage.records import Direction, Domain, ItemScore, Message
@@ -25,9 +26,9 @@ ONE_IN = 5  # rows of such a pool is sealed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answerer:
-    """Who is measured: one copy of the weights, and the adapter that speaks (None: the base alone)."""
+    """Who is measured: one copy of the weights here or at a server, and the adapter that speaks (None: the base alone)."""
 
-    model: LoadedModel
+    model: LoadedModel | HostedModel
     adapter: str | None
 
 

@@ -14,6 +14,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from bot.engine.model import Generation
 from eval.benchmark import Answerer, Tell
+from eval.hosted import HostedModel
 from eval.prefix import Row, log_likelihoods
 from storage.digests import canonical
 from storage.records import Message
@@ -83,9 +84,15 @@ class AnswererLM(TemplateLM):  # type: ignore[misc]
         """Greedy text up to a stop string; other decoding parameters of a task are not followed."""
         texts: list[str] = []
         for settings, group in groupby((request.args for request in requests), key=lambda args: canonical(args[1])):
-            contexts = [self.tok_encode(context)[-WINDOW:] for context, _ in group]
+            contexts = [self.tok_encode(context)[-self._window :] for context, _ in group]
             texts += self._speak(contexts, json.loads(settings), len(texts), len(requests))
         return texts
+
+    @property
+    def _window(self) -> int:
+        """Ids of a prompt that are read; a hosted model's are the bytes of a chat, which is whole or nothing."""
+        model = self._answerer.model
+        return model.context if isinstance(model, HostedModel) else WINDOW
 
     def _speak(self, contexts: list[list[int]], settings: dict[str, Any], done: int, total: int) -> list[str]:
         stop = settings.get("until") or []
@@ -126,13 +133,17 @@ def prefix_id(answerer: Answerer) -> int:
 def continuations(answerer: Answerer, pairs: Sequence[Pair], tell: Tell) -> list[float]:
     """log p(continuation | context) in nats, in the order of the pairs; an empty continuation has 0.
 
-    What neighbours have in common is read once: eval/prefix.py.
+    What neighbours have in common is read once: eval/prefix.py. A hosted model reads texts: its ids are their bytes.
     """
+    model = answerer.model
+    if isinstance(model, HostedModel):
+        texts = [(bytes(context).decode(), bytes(continuation).decode()) for context, continuation in pairs]
+        return model.text_log_likelihoods(texts, answerer.adapter, tell)
     sums = [0.0] * len(pairs)
     owners = [i for i, (_, continuation) in enumerate(pairs) if continuation]
     rows = [_row(*pairs[i]) for i in owners]
     done = len(pairs) - len(owners)
-    for numbers, values in log_likelihoods(answerer.model, answerer.adapter, rows):
+    for numbers, values in log_likelihoods(model, answerer.adapter, rows):
         for n, value in zip(numbers, values, strict=True):
             sums[owners[n]] = value
         done += len(numbers)
@@ -154,7 +165,10 @@ def answer_log_likelihoods(
     `ends`: the answer's end token counts, too, as it does in training; not so for texts that only begin an answer.
     Raises ValueError when the renderer marks no token as the answer's: a mask of zeros would measure nothing.
     """
-    parted = [_parted(*answerer.model.renderer.example(*pair)) for pair in pairs]
+    model = answerer.model
+    if isinstance(model, HostedModel):
+        return model.answer_log_likelihoods(pairs, answerer.adapter, tell, ends=ends)
+    parted = [_parted(*model.renderer.example(*pair)) for pair in pairs]
     if not ends:
         parted = [(context, answer[:-1]) for context, answer in parted]
     return continuations(answerer, parted, tell)
@@ -169,6 +183,8 @@ def _parted(ids: list[int], mask: list[bool]) -> Pair:
 
 def rolling(answerer: Answerer, texts: Sequence[str], tell: Tell) -> list[float]:
     """log p(text) in nats for each text, after the prefix token; long texts in windows that share context."""
+    if isinstance(answerer.model, HostedModel):
+        return answerer.model.text_log_likelihoods([("", text) for text in texts], answerer.adapter, tell)
     tokenizer, begin = answerer.model.renderer.tokenizer, prefix_id(answerer)
     pairs, owners = list[Pair](), list[int]()
     for owner, text in enumerate(texts):

@@ -9,6 +9,7 @@ from typing import Literal
 
 from bot.engine.model import LoadedModel
 from eval.benchmark import Answerer
+from eval.hosted import HostedModel
 from eval.spread import clustered_stderr, mean
 from eval.suite import Desk, Plan, Progress, require_whole
 from storage.digests import digest_of
@@ -19,7 +20,7 @@ Subject = Literal["base", "champion", "candidate"]
 
 
 def final_look(
-    model: LoadedModel,
+    model: LoadedModel | HostedModel,
     cards: Mapping[Subject, Scorecard],
     *,
     plan: Plan,

@@ -13,6 +13,7 @@ from bot.engine.model import LoadedModel
 from eval.benchmark import Answerer, Benchmark, Deal, Measured
 from eval.doubt import CONFIDENCE, pairs_of, threshold
 from eval.gate import above_chance
+from eval.hosted import HostedModel
 from eval.local_tasks import local_benchmark, local_tasks
 from eval.metrics import finite
 from eval.overlap import Seen
@@ -103,7 +104,7 @@ def plan_from(settings: Settings, *, turn: int = 0, sealed: bool = False, train:
 
 
 def score(
-    model: LoadedModel,
+    model: LoadedModel | HostedModel,
     adapter: str | None,
     *,
     plan: Plan,
@@ -123,7 +124,8 @@ def score(
     no better at than guessing, and how often reviewers picked this adapter. Cheap benchmarks are measured first; once
     `watch` knows that the verdict is certain, the rest is spared.
     Raises EvenkeelError when the base itself lacks a general score: nothing could be compared on it, and a gate that
-    never sees a benchmark cannot call it unknown. What was measured until then is kept.
+    never sees a benchmark cannot call it unknown. What was measured until then is kept. Only a hosted base may lack what
+    its server does not give: then the target's bits per byte are among it, without which the gate holds.
     """
     target = target_benchmarks(
         holdout, train, items=plan.target_items, generations=plan.target_generations,
@@ -140,8 +142,14 @@ def score(
     if adapter is not None:
         desk.note(*picked(ledger.picks.win_rate(adapter)))
     else:
-        desk.note(*plan.notes, *against_chance(card))
-        require_whole(card, plan, desk.faults)
+        unread = model.unread if isinstance(model, HostedModel) else ()
+        desk.note(
+            *plan.notes,
+            *against_chance(card),
+            *(f"{why}: what needs them is unknown, so the gate holds" for why in unread),
+        )
+        if not unread:
+            require_whole(card, plan, desk.faults)
     return card
 
 

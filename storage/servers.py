@@ -1,6 +1,6 @@
 """Where base and tuned are asked: at our engine, or at servers that others run. Pure: reads settings, asks nobody."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from storage.settings import ADAPTER, BASE_NAME, TUNED_NAME, Settings
 
@@ -12,11 +12,17 @@ class Server:
     url: str  # ends in /v1
     key: str = field(repr=False)
     name: str
+    hosted: bool = False
 
     @property
     def ours(self) -> bool:
         """Our engine, which proves in each reply who spoke. Its two names belong to it alone."""
         return self.name in (TUNED_NAME, BASE_NAME)
+
+    @property
+    def follows(self) -> bool:
+        """Promotions are followed there by asking for another name: a hosted model's own, or that of an adapter."""
+        return self.hosted or self.loads
 
     @property
     def loads(self) -> bool:
@@ -25,6 +31,13 @@ class Server:
 
 
 def tuned_server(settings: Settings) -> Server:
+    """Of a hosted base: the server that tuned it, unless TUNED_URL names another; before a promotion the base speaks."""
+    if settings.is_hosted:
+        there = base_server(settings)
+        url, key = settings.tuned_url, settings.tuned_key.get_secret_value()
+        return (
+            Server(url=url.rstrip("/"), key=key, name=there.name, hosted=True) if url else replace(there, hosted=True)
+        )
     return _server(settings, settings.tuned_url, settings.tuned_key.get_secret_value(), settings.tuned_name)
 
 

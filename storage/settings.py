@@ -3,6 +3,7 @@
 `.env.example`, these fields and the README's table are held equal by tests/test_docs.py.
 """
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from storage.errors import ConfigurationError
 SYSTEM_PROMPT = "You are a support assistant. Answer briefly and directly, in the customer's language."
 TUNED_NAME, BASE_NAME = "tuned", "base"  # our engine's names; servers of others use other ones
 ADAPTER = "{adapter}"
+HOSTED = "hosted"  # as BASE_MODEL: the weights are where BASE_NAME is served, and are tuned there
 Names = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -55,7 +57,13 @@ class Settings(BaseSettings):
     )
 
     # Model
-    base_model: str = Field("embedded", description="embedded (SmolLM2-135M-Instruct), a folder, or a hub name")
+    base_model: str = Field(
+        "embedded",
+        description="embedded (SmolLM2-135M-Instruct), a folder, a hub name, or hosted: BASE_NAME, trained at BASE_URL",
+    )
+    base_shutdown: date | None = Field(
+        None, description="day on which the hosted base ends, as 2027-01-14; empty: what its server or our table says"
+    )
     engine_url: str = Field(
         "http://127.0.0.1:8601/v1", description="OpenAI-compatible server that speaks base and tuned"
     )
@@ -144,7 +152,7 @@ class Settings(BaseSettings):
             return tuple(part.strip().strip(":") for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("learning_rate", "epochs", "replay_share", "kl_weight", "scale", mode="before")
+    @field_validator("learning_rate", "epochs", "replay_share", "kl_weight", "scale", "base_shutdown", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
@@ -152,6 +160,12 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _names_fit_their_servers(self) -> "Settings":
         tuned_ours, base_ours = self.tuned_name == TUNED_NAME, self.base_name == BASE_NAME
+        if self.is_hosted:
+            if base_ours or not self.base_url:
+                raise ValueError("BASE_MODEL=hosted: name its server in BASE_URL and the model there in BASE_NAME")
+            if not tuned_ours:
+                raise ValueError(f"TUNED_NAME={self.tuned_name}: leave it out, each run of a hosted base names its own")
+            return self
         if base_ours and not tuned_ours:
             raise ValueError(f"TUNED_NAME={self.tuned_name} is another server's: name the base there in BASE_NAME, too")
         if tuned_ours and not base_ours and not self.base_url:
@@ -161,6 +175,11 @@ class Settings(BaseSettings):
                 f"TUNED_NAME and BASE_NAME are both {self.base_name}: tuned and base need names of their own"
             )
         return self
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether the weights are at a server that tunes them: none of them are here."""
+        return self.base_model == HOSTED
 
     @property
     def ledger_path(self) -> Path:

@@ -1,7 +1,8 @@
 """Bases and adapters on disk: content names, whole-or-nothing writes, checks before anything is loaded.
 
 Layout: cache/base/<name>/ (safetensors folder), weights/adapters/<digest>/ (adapter_config.json,
-adapter_model.safetensors, manifest.json, COMPLETE). Knows file names and digests, not tensors.
+adapter_model.safetensors, manifest.json, COMPLETE). Of a model that was tuned at its server there is a record, hosted.json,
+in place of the two files. Knows file names and digests, not tensors.
 """
 
 import json
@@ -16,6 +17,7 @@ from storage.digests import digest_of, digest_of_file, short
 from storage.errors import WeightsError
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+HOSTED_RECORD = "hosted.json"
 MANIFEST = "manifest.json"
 COMPLETE = "COMPLETE"
 BASE_PATTERNS = (
@@ -42,11 +44,32 @@ def base_digest(folder: Path) -> str:
 
 
 def adapter_digest(folder: Path) -> str:
-    """Digest over an adapter's config and weights. Raises WeightsError naming the file that is missing."""
-    for name in ADAPTER_FILES:
+    """Digest over an adapter's config and weights, or over a hosted one's record. Raises WeightsError naming the file that
+    is missing."""
+    for name in files_of(folder):
         if not (folder / name).is_file() or (folder / name).is_symlink():
             raise WeightsError(f"adapter {folder.name}: {name} is missing or a link. Next: train again or roll back.")
-    return digest_of([[name, digest_of_file(folder / name)] for name in ADAPTER_FILES])
+    return digest_of([[name, digest_of_file(folder / name)] for name in files_of(folder)])
+
+
+def files_of(folder: Path) -> tuple[str, ...]:
+    """What an adapter's digest names."""
+    return (HOSTED_RECORD,) if (folder / HOSTED_RECORD).is_file() else ADAPTER_FILES
+
+
+def hosted_name(folder: Path) -> str:
+    """The name of a hosted adapter at its server. Raises WeightsError when the folder holds no record of one."""
+    try:
+        record = json.loads((folder / HOSTED_RECORD).read_text())
+    except (OSError, ValueError):
+        record = None
+    name = record.get("model") if isinstance(record, dict) else None
+    if not isinstance(name, str) or not name:
+        raise WeightsError(
+            f"adapter {short(folder.name)} has no {HOSTED_RECORD} that names its model: it was not tuned at a server. "
+            "Next: retrain, or roll back to one that was."
+        )
+    return name
 
 
 def adapter_path(weights_dir: Path, digest: str) -> Path:
@@ -80,7 +103,7 @@ def verify_adapter(folder: Path, *, base: str) -> dict[str, Any]:
 def keep_adapter(weights_dir: Path, write: Callable[[Path], None], manifest: dict[str, Any]) -> tuple[str, Path]:
     """Write an adapter beside the others under its digest, whole or not at all.
 
-    `write(folder)` puts the two adapter files into an empty folder. The manifest gains "digest".
+    `write(folder)` puts the two adapter files, or a hosted one's record, into an empty folder. The manifest gains "digest".
     Source: write, fsync, rename; a folder without COMPLETE is never loaded.
     """
     root = weights_dir / "adapters"
@@ -88,7 +111,7 @@ def keep_adapter(weights_dir: Path, write: Callable[[Path], None], manifest: dic
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=root))
     try:
         write(draft)
-        for extra in [p for p in draft.iterdir() if p.name not in ADAPTER_FILES]:
+        for extra in [p for p in draft.iterdir() if p.name not in files_of(draft)]:
             extra.unlink()
         digest = adapter_digest(draft)
         (draft / MANIFEST).write_text(json.dumps({**manifest, "digest": digest}, indent=2, sort_keys=True))

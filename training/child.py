@@ -20,6 +20,7 @@ from storage import errors
 from storage.errors import EvenkeelError
 
 POLITE_S = 20.0
+Step = Callable[[Mapping[str, Any], Callable[[Mapping[str, Any]], None]], dict[str, Any]]  # (job, tell) → result
 Heartbeat = Callable[[Mapping[str, Any] | None], None]  # progress or None, several times a second; raises to stop it
 
 
@@ -107,19 +108,28 @@ def unwrap(result: dict[str, Any]) -> dict[str, Any]:
 
 def main(job_file: Path) -> None:
     """Run one step, write its result. A deliberate error is a result, too; anything else is a traceback on stderr."""
-    from training.steps import STEPS
-
     job = json.loads(job_file.read_text())
     _step_back()
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
-        result = STEPS[job["step"]](job, _tell)
+        result = _step(job["step"])(job, _tell)
     except EvenkeelError as error:
         result = {"error": type(error).__name__, "text": str(error)}
     target = Path(job["result"])
     draft = target.with_suffix(".draft")
     draft.write_text(json.dumps(result))
     draft.replace(target)
+
+
+def _step(name: str) -> Step:
+    """The step of this name; torch is loaded only where it is needed."""
+    from training.hosted_steps import STEPS as hosted
+
+    if name in hosted:
+        return hosted[name]
+    from training.steps import STEPS as here
+
+    return here[name]
 
 
 def _step_back() -> None:

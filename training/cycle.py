@@ -30,6 +30,7 @@ from training.child import run_child
 from training.dataset import Built, build_dataset, load_dataset, load_replay, save_dataset
 from training.preferences import counted, in_words, outlook
 from training.sources import gather, lint_context
+from training.trainers import Trainer
 
 log = structlog.get_logger()
 LEASE_S = 60.0
@@ -41,14 +42,14 @@ class CancelledRun(EvenkeelError):
     """An admin asked to stop."""
 
 
-def run_cycle(run: Run, *, ledger: Ledger, settings: Settings) -> Run:
+def run_cycle(run: Run, *, ledger: Ledger, settings: Settings, trainer: Trainer) -> Run:
     """Bring a claimed run to its end: decided, failed or cancelled. Raises LostLease: then it is somebody else's.
 
     A dry run ends as decided, without a decision.
     """
-    work = Cycle(run=run, ledger=ledger, settings=settings)
+    work = Cycle(run=run, ledger=ledger, settings=settings, trainer=trainer)
     try:
-        recipe = recipe_from(settings, run.overrides)
+        recipe, work.unfollowed = trainer.fit(recipe_from(settings, run.overrides))
         if run.overrides.get("dry_run"):
             work.rehearse(recipe)
             return work.close("decided")
@@ -59,7 +60,7 @@ def run_cycle(run: Run, *, ledger: Ledger, settings: Settings) -> Run:
     except LostLease:
         raise
     except CancelledRun as error:
-        return work.close("cancelled", error=str(error))
+        return work.close("cancelled", error="; ".join(filter(None, (str(error), work.cancel_elsewhere()))))
     except TooLittleData as error:
         return work.close("failed", error=f"Too little data: {error}")
     except EvenkeelError as error:
@@ -78,6 +79,8 @@ class Cycle:
     run: Run
     ledger: Ledger
     settings: Settings
+    trainer: Trainer
+    unfollowed: tuple[str, ...] = ()  # what the recipe asks and the trainer cannot do
     shown_at: float = 0.0
     newest: Mapping[str, Any] = field(default_factory=dict)
 
@@ -95,7 +98,7 @@ class Cycle:
         self.note(
             "building", began, f"{len(dataset.train)} rows to train on, {len(dataset.holdout)} held out", {"lint": lint}
         )
-        for warning in warnings_of(dataset, recipe):
+        for warning in (*self.unfollowed, *warnings_of(dataset, recipe)):
             self.ledger.runs.note(self.run.run_id, "building", f"warning: {warning}")
         return dataset
 
@@ -107,7 +110,7 @@ class Cycle:
         found = {
             **summary_of(dataset, self.settings.min_lessons),
             "seconds": seconds,
-            "warnings": warnings_of(dataset, recipe),
+            "warnings": [*self.unfollowed, *warnings_of(dataset, recipe)],
         }
         self.newest = {"text": "nothing is trained in a dry run", "dry_run": found}
         self.show(self.newest, stage_no=1)
@@ -116,8 +119,8 @@ class Cycle:
         )
 
     def tune(self, dataset: Dataset, recipe: Recipe) -> Adapter:
-        """The candidate, trained in a child process from the base."""
-        began = self.enter("training", "loading the base")
+        """The candidate, trained from the base in a child process, or by one at the base's own server."""
+        began = self.enter("training", "starting")
         known = self.ledger.lessons.adapter(self.run.adapter_digest) if self.run.adapter_digest else None
         if known is not None:
             origin = known.recipe.get("scaled_from", known.digest)
@@ -126,22 +129,28 @@ class Cycle:
             assert trained is not None
             return trained
         made = run_child(
-            "tune",
+            self.trainer.tune,
             self.job(dataset=self.folder(dataset), recipe=recipe.to_dict(), checkpoints=str(self.checkpoints)),
             self.beat,
         )
         adapter = Adapter(**{**made, "created_at": from_text(made["created_at"])})
         self.ledger.lessons.add_adapter(adapter)
         self.move("training", adapter_digest=adapter.digest)
-        speed, loss = adapter.stats["tokens_per_s"], adapter.stats["final_loss"]
-        self.note(
-            "training",
-            began,
-            f"adapter {short(adapter.digest)}: {adapter.stats['tokens']} tokens at {speed:.0f} a second, last loss {loss:.3f}",
-        )
+        self.note("training", began, f"adapter {short(adapter.digest)}: {in_numbers(adapter.stats)}")
         if outcome := adapter.stats.get("preferences"):
             self.ledger.runs.note(self.run.run_id, "training", in_words(outcome))
         return adapter
+
+    def cancel_elsewhere(self) -> str:
+        """What became of the work that does not end with its child, in words."""
+        if not self.trainer.cancel or not self.checkpoints.exists():
+            return ""
+        try:
+            return str(run_child(self.trainer.cancel, self.job(checkpoints=str(self.checkpoints)), self.hold)["said"])
+        except LostLease:
+            raise
+        except EvenkeelError as error:
+            return f"its job may still run, and wants to be cancelled by hand: {error}"
 
     def judge(self, dataset: Dataset, trained: Adapter, scales: Sequence[float]) -> int:
         """The decision on the strongest of these scales that passes, else on the last that could have.
@@ -265,7 +274,7 @@ class Cycle:
         """What a child needs to know: paths and settings without secrets."""
         return {
             "settings": self.settings.model_dump(mode="json"),
-            "base": str(base_folder(self.settings)),
+            "base": "" if self.settings.is_hosted else str(base_folder(self.settings)),
             "run_id": self.run.run_id,
             **more,
         }
@@ -293,6 +302,11 @@ class Cycle:
             raise
         except Busy as error:
             log.warning("progress_not_stored", run_id=self.run.run_id, reason=str(error))
+
+    def hold(self, progress: Mapping[str, Any] | None) -> None:
+        """A heartbeat that nobody can cancel."""
+        if self.is_due():
+            self.tell(progress or self.newest, stage_no=STAGES.index("training") + 1)
 
     def is_due(self) -> bool:
         return time.monotonic() - self.shown_at >= 1.0
@@ -356,6 +370,16 @@ def warnings_of(dataset: Dataset, recipe: Recipe) -> list[str]:
     told = counted(dataset.preferences)
     return (
         [*found, f"preferences are not learned: {told.missing}."] if recipe.preferences and not told.method else found
+    )
+
+
+def in_numbers(stats: Mapping[str, Any]) -> str:
+    """A training in a line; a server elsewhere may not say everything."""
+    speed = f" at {stats['tokens_per_s']:.0f} a second" if "tokens_per_s" in stats else ""
+    parts = [f"{stats['tokens']} tokens{speed}"] if "tokens" in stats else []
+    return (
+        ", ".join([*parts, *([f"last loss {stats['final_loss']:.3f}"] if "final_loss" in stats else [])])
+        or "no numbers"
     )
 
 

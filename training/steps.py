@@ -5,7 +5,8 @@ Knows models. Runs where torch may be loaded; the worker itself never does that.
 
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from bot.engine.model import LoadedModel
 from eval.benchmark import Answerer
 from eval.gate import decide
+from eval.hosted import HostedModel
 from eval.judge import Pair, asker, in_words, judge
 from eval.learned import check_corrections
 from eval.policy import Policy, for_scales, policy_from
@@ -25,7 +27,8 @@ from storage.digests import short
 from storage.errors import WeightsError
 from storage.ledger import Ledger
 from storage.recipe import Recipe
-from storage.records import Lesson, Scorecard
+from storage.records import Dataset, Lesson, Scorecard
+from storage.servers import base_server, tuned_server
 from storage.settings import Settings, load_settings
 from storage.weights import adapter_path
 from training.dataset import load_dataset
@@ -84,41 +87,60 @@ def score_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     the sealed items.
     """
     settings = load_settings(**job["settings"], _env_file=None)
-    policy = for_scales(policy_from(settings), job["looks"])
     dataset, ledger = load_dataset(Path(job["dataset"])), Ledger(settings.ledger_path)
     try:
-        turn = ledger.scores.runs_before(job["run_id"])
-        plan = plan_from(settings, turn=turn, train=dataset.train)
-        model, cards = LoadedModel.load(Path(job["base"])), dict[Subject, Scorecard]()
-        for number, (subject, digest) in enumerate(job["subjects"]):
-            if digest is not None:
-                model.add_adapter(adapter_path(settings.weights_dir, digest))
-            watch = (
-                Watch(base=cards["base"], champion=cards.get("champion"), policy=policy)
-                if subject == "candidate"
-                else None
-            )
-            cards[subject] = score(
-                model, digest, plan=plan, holdout=dataset.holdout, train=dataset.train, ledger=ledger,
-                progress=_shown(tell, subject, number, len(job["subjects"])), run_id=job["run_id"],
-                general=subject != "champion", watch=watch)  # fmt: skip
-            ledger.scores.add_card(cards[subject], run_id=job["run_id"], subject=subject)
-            if subject == "champion":
-                model.remove_adapter(digest)
-        if _would_be_promoted(cards, policy):
-            sealed = plan_from(settings, turn=turn, sealed=True, train=dataset.train)
-            show = _shown(tell, "the final look", 0, 1)
-            cards = final_look(model, cards, plan=sealed, ledger=ledger, progress=show, run_id=job["run_id"])
-            for subject, card in cards.items():
-                ledger.scores.add_card(card, run_id=job["run_id"], subject=subject)
-        if settings.learn_from_slack:
-            candidate = Answerer(model=model, adapter=cards["candidate"].adapter_digest)
-            look_at_corrections(candidate, ledger, settings, job["run_id"])
-        if settings.judge_url:
-            ask_the_judge(model, cards["candidate"].adapter_digest, dataset.holdout, ledger, settings, job["run_id"])
+        with _base_of(job, settings) as model:
+            cards = _cards(model, job, dataset, ledger, settings, tell)
+            if settings.learn_from_slack:
+                candidate = Answerer(model=model, adapter=cards["candidate"].adapter_digest)
+                look_at_corrections(candidate, ledger, settings, job["run_id"])
+            if settings.judge_url:
+                ask_the_judge(
+                    model, cards["candidate"].adapter_digest, dataset.holdout, ledger, settings, job["run_id"]
+                )
     finally:
         ledger.close()
     return {"scores": {subject: len(card.scores) for subject, card in cards.items()}}
+
+
+def _cards(
+    model: LoadedModel | HostedModel, job: Mapping[str, Any], dataset: Dataset, ledger: Ledger, settings: Settings, tell: Tell
+) -> dict[Subject, Scorecard]:  # fmt: skip
+    """The whole cards of a run's subjects, each in the ledger as soon as it is there."""
+    policy, turn = for_scales(policy_from(settings), job["looks"]), ledger.scores.runs_before(job["run_id"])
+    plan, cards = plan_from(settings, turn=turn, train=dataset.train), dict[Subject, Scorecard]()
+    for number, (subject, digest) in enumerate(job["subjects"]):
+        if digest is not None:
+            model.add_adapter(adapter_path(settings.weights_dir, digest))
+        watch = (
+            Watch(base=cards["base"], champion=cards.get("champion"), policy=policy) if subject == "candidate" else None
+        )
+        cards[subject] = score(
+            model, digest, plan=plan, holdout=dataset.holdout, train=dataset.train, ledger=ledger,
+            progress=_shown(tell, subject, number, len(job["subjects"])), run_id=job["run_id"],
+            general=subject != "champion", watch=watch)  # fmt: skip
+        ledger.scores.add_card(cards[subject], run_id=job["run_id"], subject=subject)
+        if subject == "champion":
+            model.remove_adapter(digest)
+    if _would_be_promoted(cards, policy):
+        sealed = plan_from(settings, turn=turn, sealed=True, train=dataset.train)
+        show = _shown(tell, "the final look", 0, 1)
+        cards = final_look(model, cards, plan=sealed, ledger=ledger, progress=show, run_id=job["run_id"])
+        for subject, card in cards.items():
+            ledger.scores.add_card(card, run_id=job["run_id"], subject=subject)
+    return cards
+
+
+@contextmanager
+def _base_of(job: Mapping[str, Any], settings: Settings) -> Iterator[LoadedModel | HostedModel]:
+    """The base in memory, or at its server; a job carries no secret, so the keys are read here."""
+    if not settings.is_hosted:
+        yield LoadedModel.load(Path(job["base"]))
+        return
+    mine = load_settings()
+    keyed = settings.model_copy(update={"base_key": mine.base_key, "tuned_key": mine.tuned_key})
+    with closing(HostedModel(base_server(keyed), tuned_server(keyed))) as model:
+        yield model
 
 
 def _shown(tell: Tell, what: str, number: int, of: int) -> Progress:
@@ -147,7 +169,12 @@ def look_at_corrections(answerer: Answerer, ledger: Ledger, settings: Settings, 
 
 
 def ask_the_judge(
-    model: LoadedModel, adapter: str | None, holdout: Sequence[Lesson], ledger: Ledger, settings: Settings, run_id: int
+    model: LoadedModel | HostedModel,
+    adapter: str | None,
+    holdout: Sequence[Lesson],
+    ledger: Ledger,
+    settings: Settings,
+    run_id: int,
 ) -> None:
     """What a judge makes of candidate and base on held-out questions; advice, so whatever goes wrong fails no run."""
     try:

@@ -16,6 +16,7 @@ from storage.ledger import Ledger
 from storage.settings import Settings
 from training.clock import start_clock
 from training.cycle import LEASE_S, run_cycle
+from training.trainers import trainer_of
 
 log = structlog.get_logger()
 LOOK_EVERY_S = 1.0
@@ -58,7 +59,7 @@ def work_once(settings: Settings, ledger: Ledger) -> bool:
         return False
     log.info("run_claimed", run_id=run.run_id, fence=run.fence, state=run.state)
     try:
-        run_cycle(run, ledger=ledger, settings=settings)
+        run_cycle(run, ledger=ledger, settings=settings, trainer=trainer_of(settings))
     except LostLease as error:
         log.warning("run_lost", run_id=run.run_id, reason=str(error))
     except (Stopped, KeyboardInterrupt):

@@ -51,6 +51,10 @@ def base_folder(settings: Settings) -> Path:
         if not (folder / COMPLETE).is_file():
             raise WeightsError(f"the embedded base is not at {folder}. Next: evenkeel setup.")
         return folder
+    if settings.is_hosted:
+        raise WeightsError(
+            f"BASE_MODEL=hosted: the weights of {settings.base_name} are at {settings.base_url}, none are here."
+        )
     folder = Path(settings.base_model).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):

@@ -17,6 +17,7 @@ from storage.settings import Settings, load_settings
 from training import cycle
 from training.clock import last_request
 from training.cycle import CancelledRun, Cycle, run_cycle
+from training.trainers import HERE
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def work(ledger: Ledger, settings: Settings) -> Cycle:
     ledger.runs.request(reason="cli", requested_by="test", overrides={})
     run = ledger.runs.claim(owner="one", lease_s=60)
     assert run
-    return Cycle(run=run, ledger=ledger, settings=settings)
+    return Cycle(run=run, ledger=ledger, settings=settings, trainer=HERE)
 
 
 def decided(ledger: Ledger, digest: str, *, champion: str | None = None, verdict: Any = "PROMOTE") -> int:
@@ -167,7 +168,7 @@ def rehearsed(ledger: Ledger, settings: Settings, tickets: int) -> Any:
     ledger.runs.request(reason="command", requested_by="U0INES", overrides={"dry_run": True, "epochs": 1.0})
     run = ledger.runs.claim(owner="one", lease_s=60)
     assert run
-    return run_cycle(run, ledger=ledger, settings=settings)
+    return run_cycle(run, ledger=ledger, settings=settings, trainer=HERE)
 
 
 def test_a_dry_run_says_what_would_be_trained_and_trains_nothing(
