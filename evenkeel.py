@@ -347,7 +347,9 @@ def promote(run_id: int, json_: Json = False) -> None:
         run = ledger.runs.get(run_id)
         if run is None or run.decision_id is None:
             raise UsageError(f"run {run_id} has no decision. Next: evenkeel runs.")
-        promotion = ledger.promotions.promote(run.decision_id, actor="cli", reason="promoted on the command line")
+        promotion = ledger.promotions.promote(
+            run.decision_id, actor="cli", reason="promoted on the command line", percent=settings.canary_percent
+        )
         confirmed = await_engine(ledger, promotion)
     _print_promotion(confirmed, settings, json_)
 

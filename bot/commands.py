@@ -145,7 +145,9 @@ class Commands:
         found = self.ledger.runs.get(number(run) or 0)
         if found is None or found.decision_id is None:
             return f"Run “{escape(run[:40])}” has no decision. Use the number of a finished run, for example `/model promote 3`."
-        promotion = self.ledger.promotions.promote(found.decision_id, actor=user, reason="promoted in Slack")
+        promotion = self.ledger.promotions.promote(
+            found.decision_id, actor=user, reason="promoted in Slack", percent=self.settings.canary_percent
+        )
         return f"{name_of(promotion)} is the champion now. `/model` shows when the engine has confirmed it."
 
     def _versions(self) -> str:
