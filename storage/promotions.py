@@ -19,6 +19,7 @@ GATE, WATCH = "gate", "watch"  # the actors that nobody sent
 class Promotions:
     def __init__(self, connections: Connections, clock: Clock) -> None:
         self._connections, self._clock, self._scores = connections, clock, Scores(connections, clock)
+        self._before: dict[int, Promotion | None] = {}
 
     def decide(self, decision: Decision, *, run_id: int | None, actor: str) -> int:
         """Append a decision; its digest covers its body, who made it and when, and the decision before it."""
@@ -112,7 +113,9 @@ class Promotions:
         champion = self.champion()
         if champion is None or champion.percent == 100 or self.has_graduated(champion):
             return None
-        return Sharing(champion=champion, before=self.before(champion))
+        if champion.promotion_id not in self._before:  # who served before it never changes
+            self._before[champion.promotion_id] = self.before(champion)
+        return Sharing(champion=champion, before=self._before[champion.promotion_id])
 
     def has_graduated(self, promotion: Promotion) -> bool:
         found = self._connections.db.execute(
