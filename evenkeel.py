@@ -389,6 +389,23 @@ def _print_promotion(promotion: Promotion, settings: Settings, json_: bool) -> N
         raise EvenkeelError(f"the {who} refused v{promotion.version}: {promotion.confirmed}. Next: evenkeel rollback.")
 
 
+@app.command(rich_help_panel=MODEL)
+def watch(json_: Json = False) -> None:
+    """What was seen since the last promotion: the votes and their evidence, and other signs."""
+    from training.after import look_after
+
+    with opened() as (settings, ledger):
+        look_after(settings, ledger)
+        looks = ledger.watches.of(ledger.promotions.champion())
+    if json_:
+        print_json([asdict(look) for look in looks])
+        return
+    for look in looks:
+        say(f"{look.at:%Y-%m-%d %H:%M} UTC: {look.said}")
+    if not looks:
+        say("Nothing is watched: no version was promoted yet.")
+
+
 # Processes
 
 

@@ -198,9 +198,8 @@ def _champion(ledger: Ledger) -> str:
 
 def _watch(ledger: Ledger) -> Blocks:
     """What the looks at the champion found last, and at the questions."""
-    champion = ledger.promotions.champion()
-    found = [ledger.watches.last(kind, champion.promotion_id) for kind in ("votes", "customers")] if champion else []
-    lines = [f"• {escape(row.said[:400])}" for row in found if row]
+    looks = ledger.watches.of(ledger.promotions.champion())
+    lines = [f"• {escape(look.said[:400])}" for look in looks]
     return [section("*Watch*\n" + "\n".join(lines))] if lines else []
 
 

@@ -55,6 +55,12 @@ class Watches:
             iter(self._rows("kind=? AND promotion_id IS ? ORDER BY watch_id DESC LIMIT 1", kind, promotion_id)), None
         )
 
+    def of(self, champion: Promotion | None) -> tuple[Watching, ...]:
+        """The last look of each kind at this champion, and at the questions."""
+        mine = [(kind, champion.promotion_id) for kind in ("votes", "customers", "disagreement")] if champion else []
+        found = (self.last(kind, number) for kind, number in [*mine, ("drift", None)])
+        return tuple(row for row in found if row)
+
     def news(self, since: datetime) -> tuple[Watching, ...]:
         """What was done or warned of since then, oldest first."""
         return self._rows("verdict <> 'watching' AND at >= ? ORDER BY watch_id", to_text(since))
