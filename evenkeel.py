@@ -393,9 +393,11 @@ def _print_promotion(promotion: Promotion, settings: Settings, json_: bool) -> N
 def watch(json_: Json = False) -> None:
     """What was seen since the last promotion: the votes and their evidence, and other signs."""
     from training.after import look_after
+    from training.signs import look_at_signs
 
     with opened() as (settings, ledger):
         look_after(settings, ledger)
+        look_at_signs(ledger)
         looks = ledger.watches.of(ledger.promotions.champion())
     if json_:
         print_json([asdict(look) for look in looks])
@@ -403,7 +405,7 @@ def watch(json_: Json = False) -> None:
     for look in looks:
         say(f"{look.at:%Y-%m-%d %H:%M} UTC: {look.said}")
     if not looks:
-        say("Nothing is watched: no version was promoted yet.")
+        say("Nothing was seen yet: no version was promoted, and there are too few questions to compare weeks.")
 
 
 # Processes

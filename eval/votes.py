@@ -127,15 +127,23 @@ def ballots_of(votes: Sequence[tuple[str, bool, int]]) -> Ballots:
 def told(ballots: Ballots, finding: Finding, *, bound: float) -> str:
     """The evidence in words."""
     up, down = (sum(row[side] for row in ballots.own) for side in (0, 1))
-    many = "nobody has voted" if not up + down else f"{up + down} votes of {len(ballots.own)} people, {down} 👎"
+    many = "nobody has voted" if not up + down else f"{_many(up + down, 'vote')} of {_people(ballots)}, {down} 👎"
     said = f"{many}; evidence that more than {bound:.0%} are 👎: {_short(finding.disliked)} of {PROOF}"
     if not ballots.paired:
         return said
-    pairs = sum(map(sum, ballots.paired))
+    pairs = _many(sum(map(sum, ballots.paired)), "pair")
     return (
-        f"{said}; beside the version before ({pairs} pairs of votes), evidence that it is worse: {_short(finding.worse)},"
+        f"{said}; beside the version before ({pairs} of votes), evidence that it is worse: {_short(finding.worse)},"
         f" that it is not: {_short(finding.kept)} of {PROOF}"
     )
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _people(ballots: Ballots) -> str:
+    return "1 person" if len(ballots.own) == 1 else f"{len(ballots.own)} people"
 
 
 def as_data(ballots: Ballots, finding: Finding, *, bound: float) -> dict[str, Any]:

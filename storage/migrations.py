@@ -271,7 +271,7 @@ _AFTER_PROMOTION = """
 ALTER TABLE promotions ADD COLUMN percent INTEGER NOT NULL DEFAULT 100 CHECK (percent BETWEEN 1 AND 100);
 CREATE TABLE watches (
   watch_id INTEGER PRIMARY KEY, promotion_id INTEGER REFERENCES promotions,
-  kind TEXT NOT NULL CHECK (kind IN ('votes','customers','disagreement','divergence','drift')),
+  kind TEXT NOT NULL,
   verdict TEXT NOT NULL CHECK (verdict IN ('watching','rollback','graduated','alert')),
   said TEXT NOT NULL, seen TEXT NOT NULL, at TEXT NOT NULL
 );

@@ -5,7 +5,7 @@ Promise: append-only, and a look that saw nothing new leaves no row. No person i
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from storage.clock import Clock, from_text, to_text
@@ -15,6 +15,7 @@ from storage.records import Promotion, Watching
 Votes = tuple[
     tuple[str, bool, int], ...
 ]  # (person, whether on the champion's answer, +1 or −1), in the order of their giving
+FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class Watches:
@@ -38,6 +39,27 @@ class Watches:
         ).fetchall()
         found = [(team, (user, bool(own), 1 if sign > 0 else -1)) for user, own, sign, team in rows]
         return tuple(vote for team, vote in found if team), tuple(vote for team, vote in found if not team)
+
+    def both_answers(
+        self, adapter: str | None, *, since: datetime = FIRST, until: datetime = LAST, most: int
+    ) -> tuple[tuple[str, str], ...]:
+        """The newest (tuned, base) answers to the same questions where this adapter spoke, asked in that time."""
+        rows = self._connections.db.execute(
+            "SELECT t.text, b.text FROM exchanges e JOIN answers t ON t.exchange_id=e.exchange_id AND t.role='tuned'"
+            " AND t.status='ok' JOIN answers b ON b.exchange_id=e.exchange_id AND b.role='base' AND b.status='ok'"
+            " WHERE e.asked_at >= ? AND e.asked_at < ? AND t.adapter_digest IS ? ORDER BY e.asked_at DESC LIMIT ?",
+            (to_text(since), to_text(until), adapter, most),
+        ).fetchall()
+        return tuple((tuned, base) for tuned, base in rows)
+
+    def questions(self, since: datetime, until: datetime, *, most: int) -> tuple[tuple[str, str], ...]:
+        """(text, language) of the newest questions of that time that came from Slack."""
+        rows = self._connections.db.execute(
+            "SELECT text, coalesce(language, '') FROM exchanges WHERE asked_at >= ? AND asked_at < ? AND source='slack'"
+            " ORDER BY asked_at DESC LIMIT ?",
+            (to_text(since), to_text(until), most),
+        ).fetchall()
+        return tuple((text, language) for text, language in rows)
 
     def keep(self, kind: str, promotion_id: int | None, *, verdict: str, said: str, seen: Mapping[str, Any]) -> None:
         """Append what a look found, unless the last one of its kind found the same."""

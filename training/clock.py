@@ -16,6 +16,7 @@ from storage.errors import Busy
 from storage.ledger import Ledger
 from storage.settings import Settings
 from training.after import look_after
+from training.signs import look_at_signs
 
 log = structlog.get_logger()
 
@@ -36,6 +37,7 @@ def start_clock(settings: Settings, ledger: Ledger) -> BackgroundScheduler:
     if settings.retrain_after_lessons:
         scheduler.add_job(lambda: ask_for_lessons(settings, ledger), IntervalTrigger(minutes=1))
     scheduler.add_job(lambda: watch(settings, ledger), IntervalTrigger(minutes=1))
+    scheduler.add_job(lambda: watch_signs(ledger), IntervalTrigger(hours=1))
     scheduler.start()
     return scheduler
 
@@ -61,6 +63,13 @@ def ask_for_lessons(settings: Settings, ledger: Ledger) -> None:
 def watch(settings: Settings, ledger: Ledger) -> None:
     try:
         look_after(settings, ledger)
+    except Busy as error:
+        log.warning("watch_waits", reason=str(error))
+
+
+def watch_signs(ledger: Ledger) -> None:
+    try:
+        look_at_signs(ledger)
     except Busy as error:
         log.warning("watch_waits", reason=str(error))
 

@@ -30,9 +30,10 @@ def rolled_back(tmp_path: Path) -> Any:
     """A ledger in which the watch has taken v1 back, with a customer's word in the reason's place."""
     ledger = Ledger(tmp_path / "data" / "evenkeel.db", clock=lambda: NOW)
     ledger.promotions.promote(decided(ledger, digest=A), actor="gate", reason="")
-    for user in ("U0ASHA", "U0TOM", "U0INES"):
-        for _ in range(7):
-            vote(ledger, answered(ledger, adapter=A), -1, user=user, role="agent")
+    with ledger.connections.write():
+        for user in ("U0ASHA", "U0TOM", "U0INES"):
+            for _ in range(7):
+                vote(ledger, answered(ledger, adapter=A), -1, user=user, role="agent")
     look_after(load_settings(_env_file=None), ledger)
     yield ledger
     ledger.close()
@@ -63,7 +64,7 @@ def test_the_app_home_alerts_admins_and_shows_the_votes_of_a_watched_champion(ro
     look_after(settings, rolled_back)
 
     text = str(home("admin", rolled_back, settings, user="U0INES"))
-    assert "• v2 is watched: 1 votes of 1 people, 0 👎; evidence that more than 50% are 👎: 0.7 of 20" in text
+    assert "• v2 is watched: 1 vote of 1 person, 0 👎; evidence that more than 50% are 👎: 0.7 of 20" in text
     assert "is watched" not in str(home("agent", rolled_back, settings, user="U0ASHA"))
 
 

@@ -1,5 +1,6 @@
 """After a promotion: the team's votes take a champion back, once, and nobody else's word is undone."""
 
+import itertools
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -35,8 +36,8 @@ class Office:
     def votes(
         self, adapter: str | None, sign: int, many: int, *, role: RaterRole = "agent", users: tuple[str, ...] = TEAM
     ) -> None:
-        for user in users:
-            for _ in range(many):
+        with self.ledger.connections.write():  # one commit
+            for user, _ in itertools.product(users, range(many)):
                 vote(self.ledger, answered(self.ledger, adapter=adapter, at=self.now), sign, user=user, role=role)
 
     def look(self) -> None:
