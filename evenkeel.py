@@ -397,7 +397,7 @@ def watch(json_: Json = False) -> None:
 
     with opened() as (settings, ledger):
         look_after(settings, ledger)
-        look_at_signs(ledger)
+        look_at_signs(settings, ledger)
         looks = ledger.watches.of(ledger.promotions.champion())
     if json_:
         print_json([asdict(look) for look in looks])

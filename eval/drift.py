@@ -59,6 +59,11 @@ def vectors(texts: Sequence[str]) -> Floats:
     return np.asarray(hashed.transform([text.casefold() for text in texts]).toarray(), dtype=np.float64)
 
 
+def distance(questions: Sequence[str], training: Sequence[str]) -> float:
+    """The median distance of the questions to the nearest training question, 0 (the same n-grams) to 1 (none in common)."""
+    return float(np.median(1 - (vectors(questions) @ vectors(training).T).max(1)))
+
+
 def _kernel(rows: Floats) -> Floats:
     distance = np.clip(2 - 2 * rows @ rows.T, 0, None)
     width = float(np.median(distance[np.triu_indices(len(rows), 1)])) or 1.0

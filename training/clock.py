@@ -37,7 +37,7 @@ def start_clock(settings: Settings, ledger: Ledger) -> BackgroundScheduler:
     if settings.retrain_after_lessons:
         scheduler.add_job(lambda: ask_for_lessons(settings, ledger), IntervalTrigger(minutes=1))
     scheduler.add_job(lambda: watch(settings, ledger), IntervalTrigger(minutes=1))
-    scheduler.add_job(lambda: watch_signs(ledger), IntervalTrigger(hours=1))
+    scheduler.add_job(lambda: watch_signs(settings, ledger), IntervalTrigger(hours=1))
     scheduler.start()
     return scheduler
 
@@ -67,9 +67,9 @@ def watch(settings: Settings, ledger: Ledger) -> None:
         log.warning("watch_waits", reason=str(error))
 
 
-def watch_signs(ledger: Ledger) -> None:
+def watch_signs(settings: Settings, ledger: Ledger) -> None:
     try:
-        look_at_signs(ledger)
+        look_at_signs(settings, ledger)
     except Busy as error:
         log.warning("watch_waits", reason=str(error))
 

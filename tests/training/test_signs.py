@@ -8,9 +8,11 @@ import pytest
 
 from eval.drift import apart, drift
 from storage.ledger import Ledger
-from storage.records import Answer, Question
+from storage.records import Answer, Dataset, Lesson, Question
+from storage.settings import load_settings
 from tests.bot.facts import BASE, NOW
 from tests.bot.test_commands import decided
+from training.dataset import _digest, save_dataset
 from training.signs import FEWEST, look_at_signs
 
 A, C = "a" * 64, "c" * 64
@@ -24,6 +26,7 @@ class Office:
         self.now: datetime = NOW
         self.ledger = Ledger(path, clock=lambda: self.now)
         self.number = 0
+        self.settings = load_settings(_env_file=None, data_dir=path.parent)
 
     def promote(self, digest: str) -> None:
         self.ledger.promotions.promote(decided(self.ledger, digest=digest), actor="gate", reason="")
@@ -48,6 +51,9 @@ class Office:
             for n in range(40):
                 self.ask(now_text.format(f"{TOPICS[n % 7]}, number {n}"), language=language, ago=1 + n % 5)
 
+    def look(self) -> None:
+        look_at_signs(self.settings, self.ledger)
+
     def alerts(self) -> list[str]:
         return [row.said for row in self.ledger.watches.news(NOW - timedelta(days=60)) if row.verdict == "alert"]
 
@@ -61,30 +67,55 @@ def office(tmp_path: Path) -> Iterator[Office]:
 
 def test_questions_in_another_language_are_told_once_a_week_and_looked_at_once_a_day(office: Office) -> None:
     office.weeks("Wo finde ich {}?", "de")
-    look_at_signs(office.ledger)
-    look_at_signs(office.ledger)
+    office.look()
+    office.look()
 
     (said,) = office.alerts()
     assert "languages p = 0.001 (de 0% → 100%)" in said and "They have changed" in said
     office.now += timedelta(days=1)
-    look_at_signs(office.ledger)
+    office.look()
     rows = office.ledger.connections.db.execute("SELECT verdict FROM watches WHERE kind='drift'").fetchall()
     assert len(office.alerts()) == 1 and [row[0] for row in rows] == ["alert", "watching"]
 
 
+def test_the_distance_to_the_training_questions_is_told_where_they_are_on_this_disk(office: Office) -> None:
+    train = tuple(
+        Lesson(lesson_id=f"l{n}", source="ticket", conversation_id=f"c{n}", answer="So.",
+               messages=({"role": "user", "content": f"Where is my {topic}, number {n}?"},))
+        for n, topic in enumerate(TOPICS)
+    )  # fmt: skip
+    digest = _digest(train, ())
+    folder = save_dataset(Dataset(digest=digest, train=train, holdout=(), manifest={}), office.settings.datasets_dir)
+    office.promote(A)
+    with office.ledger.connections.write() as db:
+        db.execute("UPDATE adapters SET dataset_digest=?", (digest,))
+    office.weeks("The printer of the {} jams on page two")
+    office.look()
+
+    look = office.ledger.watches.last("drift", None)
+    assert look and "Distance to the nearest training question: 0." in look.said
+    before, now = look.seen["distance"]
+    assert before < 0.2 < now
+    (folder / "train.jsonl").write_text("")
+    office.now += timedelta(days=1)
+    office.look()
+    look = office.ledger.watches.last("drift", None)
+    assert look and "distance" not in look.seen
+
+
 def test_other_topics_in_the_same_language_are_seen_too(office: Office) -> None:
     office.weeks("The printer of the {} jams on page two")
-    look_at_signs(office.ledger)
+    office.look()
 
     (said,) = office.alerts()
     assert "languages p = 1.000" in said and "topics p = 0.001" in said
 
 
 def test_a_week_like_those_before_alerts_nobody_and_too_few_questions_say_nothing(office: Office) -> None:
-    look_at_signs(office.ledger)
+    office.look()
     assert office.ledger.watches.of(None) == ()
     office.weeks()
-    look_at_signs(office.ledger)
+    office.look()
 
     (look,) = office.ledger.watches.of(None)
     assert look.verdict == "watching" and office.alerts() == [] and look.seen["p_wording"] > 0.01
@@ -102,12 +133,12 @@ def test_answers_that_part_from_the_base_more_than_before_are_told_once_and_noth
     with office.ledger.connections.write():
         for n in range(FEWEST - 1):
             office.ask(f"Another {n}", adapter=C, base="Something else entirely happens.")
-    look_at_signs(office.ledger)
+    office.look()
     assert office.alerts() == []
     with office.ledger.connections.write():
         for n in range(60):
             office.ask(f"More {n}", adapter=C, base=f"Nothing alike {n}")
-            look_at_signs(office.ledger)
+            office.look()
 
     (said,) = office.alerts()
     assert said.startswith("v2 and the base differ in 100% of their words (30 answers); it was ")
@@ -123,7 +154,7 @@ def test_the_first_champion_has_nothing_to_be_compared_with_and_is_shown(office:
     with office.ledger.connections.write():
         for n in range(FEWEST):
             office.ask(f"Question {n}", adapter=A, tuned="設定を開く", base="設定を開く")
-    look_at_signs(office.ledger)
+    office.look()
 
     row = office.ledger.watches.last("disagreement", 1)
     assert row and (row.verdict, row.said) == ("watching", "v1 and the base differ in 0% of their words (30 answers)")
