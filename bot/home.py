@@ -193,7 +193,15 @@ def _champion(ledger: Ledger) -> str:
     since = f"{champion.at:%Y-%m-%d %H:%M} UTC"
     rate = rate_text(ledger.picks.win_rate(champion.adapter_digest)) if champion.adapter_digest else ""
     picked = f"\nPicked blind against the base: {rate}" if rate else ""
-    return f"*Champion*\n{name_of(champion)} answers since {since}, by {who(champion.actor)} ({state}).{picked}"
+    return f"*Champion*\n{name_of(champion)} answers since {since}, by {who(champion.actor)} ({state}).{_shared(ledger)}{picked}"
+
+
+def _shared(ledger: Ledger) -> str:
+    sharing = ledger.promotions.sharing()
+    if sharing is None:
+        return ""
+    other = "the base model" if sharing.other is None or sharing.before is None else f"v{sharing.before.version}"
+    return f" It has {sharing.champion.percent} % of the conversations so far, {other} the others."
 
 
 def _watch(ledger: Ledger) -> Blocks:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from bot.home import home
 from storage.ledger import Ledger
 from storage.records import Promotion, Sharing
+from storage.settings import load_settings
 from tests.bot.conftest import ASK, SUPPORT, Live
 from tests.bot.facts import NOW
 from tests.bot.model_server import ModelServer
@@ -88,6 +90,18 @@ def test_where_the_other_is_refused_the_champion_answers(slack: Any, engine: Mod
 
     assert {asked(slack, shared)[1] for _ in range(6)} == {B}
     assert engine.calls(f"adapter-{A[:12]}")
+
+
+def test_admins_read_who_shares_until_it_graduates(tmp_path: Path) -> None:
+    ledger, settings = Ledger(tmp_path / "own.db"), load_settings(_env_file=None)
+    promote(ledger, A, percent=20)
+    assert "It has 20 % of the conversations so far, the base model the others." in str(home("admin", ledger, settings))
+    ledger.watches.keep("votes", 1, verdict="graduated", said="v1 answers everybody now", seen={})
+    assert "the conversations so far" not in str(home("admin", ledger, settings))
+    promote(ledger, B, percent=30)
+
+    assert "It has 30 % of the conversations so far, v1 the others." in str(home("admin", ledger, settings))
+    ledger.close()
 
 
 def test_it_answers_about_its_share_and_a_conversation_always_falls_to_the_same() -> None:
