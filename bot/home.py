@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from bot.answer_view import actions, button, context, section
-from bot.commands import name_of
+from bot.commands import name_of, sharing_text
 from bot.corrections import TAKE_BACK_ACTION
 from bot.privacy import FORGET_ACTION, PERSON_HOME_ACTION
 from bot.reasons import REASONS
@@ -191,17 +191,10 @@ def _champion(ledger: Ledger) -> str:
         champion.confirmed, "refused by the engine"
     )
     since = f"{champion.at:%Y-%m-%d %H:%M} UTC"
+    shared = sharing_text(ledger.promotions.sharing())
     rate = rate_text(ledger.picks.win_rate(champion.adapter_digest)) if champion.adapter_digest else ""
     picked = f"\nPicked blind against the base: {rate}" if rate else ""
-    return f"*Champion*\n{name_of(champion)} answers since {since}, by {who(champion.actor)} ({state}).{_shared(ledger)}{picked}"
-
-
-def _shared(ledger: Ledger) -> str:
-    sharing = ledger.promotions.sharing()
-    if sharing is None:
-        return ""
-    other = "the base model" if sharing.other is None or sharing.before is None else f"v{sharing.before.version}"
-    return f" It has {sharing.champion.percent} % of the conversations so far, {other} the others."
+    return f"*Champion*\n{name_of(champion)} answers since {since}, by {who(champion.actor)} ({state}).{shared}{picked}"
 
 
 def _watch(ledger: Ledger) -> Blocks:

@@ -2,11 +2,14 @@
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from bot.commands import Commands
 from bot.home import home
+from bot.model_view import ModelView
 from storage.ledger import Ledger
 from storage.records import Promotion, Sharing
 from storage.settings import load_settings
@@ -100,7 +103,12 @@ def test_admins_read_who_shares_until_it_graduates(tmp_path: Path) -> None:
     assert "the conversations so far" not in str(home("admin", ledger, settings))
     promote(ledger, B, percent=30)
 
-    assert "It has 30 % of the conversations so far, v1 the others." in str(home("admin", ledger, settings))
+    said = "It has 30 % of the conversations so far, v1 the others."
+    assert said in str(home("admin", ledger, settings))
+    roles = SimpleNamespace(role_of=lambda user: "admin")
+    commands = Commands(settings=settings, ledger=ledger, roles=roles)  # type: ignore[arg-type]
+    assert said in commands.model("U0INES", "list")
+    assert said in str(ModelView(commands=commands, client=None).view("U0INES", "C"))  # type: ignore[arg-type]
     ledger.close()
 
 
