@@ -100,11 +100,9 @@ class Voices:
             return Voice(server=self._base, model=self._base.name) if self._base.ours else self._named_base()
         if self._tuned.ours:
             return self.adapter(digest)
-        known, _ = self._proven.get(self._name(digest), (None, 0.0))
-        if known is not None:
-            return known
         try:
-            return self.adapter(digest)
+            known, _ = self._proven.get(self._name(digest), (None, 0.0))
+            return known or self.adapter(digest)
         except WeightsError as error:
             log.warning("other_refused", adapter=short(digest), reason=str(error))
             return self.of("tuned")
