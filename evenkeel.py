@@ -347,7 +347,9 @@ def promote(run_id: int, json_: Json = False) -> None:
         run = ledger.runs.get(run_id)
         if run is None or run.decision_id is None:
             raise UsageError(f"run {run_id} has no decision. Next: evenkeel runs.")
-        promotion = ledger.promotions.promote(run.decision_id, actor="cli", reason="promoted on the command line")
+        promotion = ledger.promotions.promote(
+            run.decision_id, actor="cli", reason="promoted on the command line", percent=settings.canary_percent
+        )
         confirmed = await_engine(ledger, promotion)
     _print_promotion(confirmed, settings, json_)
 
@@ -385,6 +387,25 @@ def _print_promotion(promotion: Promotion, settings: Settings, json_: bool) -> N
         say(f"v{promotion.version} is the champion; no {who} has confirmed it yet. Next: {start}, if none runs.")
     if promotion.confirmed not in ("", "ok"):
         raise EvenkeelError(f"the {who} refused v{promotion.version}: {promotion.confirmed}. Next: evenkeel rollback.")
+
+
+@app.command(rich_help_panel=MODEL)
+def watch(json_: Json = False) -> None:
+    """What was seen since the last promotion: the votes and their evidence, and other signs."""
+    from training.after import look_after
+    from training.signs import look_at_signs
+
+    with opened() as (settings, ledger):
+        look_after(settings, ledger)
+        look_at_signs(settings, ledger)
+        looks = ledger.watches.of(ledger.promotions.champion())
+    if json_:
+        print_json([asdict(look) for look in looks])
+        return
+    for look in looks:
+        say(f"{look.at:%Y-%m-%d %H:%M} UTC: {look.said}")
+    if not looks:
+        say("Nothing was seen yet: no version was promoted, and there are too few questions to compare weeks.")
 
 
 # Processes

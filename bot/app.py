@@ -41,6 +41,7 @@ from bot.shadow import Shadow
 from bot.slack import Me, PacedClient
 from bot.teaching import Teaching
 from bot.trial import Trial
+from bot.watch_notes import WatchNotes
 from bot.workers import Workers
 from storage.ledger import Ledger
 from storage.settings import Settings
@@ -66,6 +67,7 @@ class Bot:
     approval: Approval
     trial: Trial
     digest: Digest
+    notes: WatchNotes
     models: Models
 
     def close(self) -> None:
@@ -106,6 +108,8 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
     workers.add("trial", trial.step, pause_s=0.5)
     digest = Digest(settings=settings, ledger=ledger, once=once)
     workers.add("digest", digest.step, pause_s=30.0)
+    notes = WatchNotes(settings=settings, ledger=ledger, once=once)
+    workers.add("watch", notes.step, pause_s=10.0)
     if models.follows:
         workers.add("adapters", models.follow, pause_s=1.0)
     workers.add("leases", asking.extend_leases, pause_s=asking.lease_s / 4)
@@ -132,6 +136,7 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
         approval=approval,
         trial=trial,
         digest=digest,
+        notes=notes,
         models=models,
     )
 

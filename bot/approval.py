@@ -72,7 +72,8 @@ class Approval:
             if gone := why_not(standing(self.ledger.connections, decision_id)):
                 return f"Nothing was done: {gone}"
             if action == APPROVE_ACTION:
-                self.ledger.promotions.promote(decision_id, actor=user, reason="approved in Slack")
+                percent = self.commands.settings.canary_percent
+                self.ledger.promotions.promote(decision_id, actor=user, reason="approved in Slack", percent=percent)
                 return ""
             detail = {"decision_id": decision_id, "run_id": run.run_id, "candidate": short(decision.candidate_digest)}
             self.ledger.audit(user, KEPT, detail)

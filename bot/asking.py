@@ -153,15 +153,20 @@ class Asking:
             still_ours=lambda: self.ledger.inbox.extend(item, self.lease_s),
         )
         answer = spoken(
-            lambda hear: self.models.ask(
-                "tuned", question.messages, deadline_s=deadline_s, on_text=self.shadow.beside(exchange, hear)
-            ),
+            lambda hear: self._ask(question, deadline_s, self.shadow.beside(exchange, hear)),
             begin=preview.begin,
             show=preview.show,
             stopped_by=lambda: self.ledger.inbox.stopped_by(item.inbox_id),
         )
         preview.end()
         return self._held_back(answer)
+
+    def _ask(self, question: Question, deadline_s: float, hear: Callable[[str], None]) -> Answer:
+        """The champion's answer; while it shares, that of who speaks in this conversation."""
+        sharing, messages = self.ledger.promotions.sharing(), question.messages
+        if sharing is None or sharing.is_champions(question.conversation_id):
+            return self.models.ask("tuned", messages, deadline_s=deadline_s, on_text=hear)
+        return self.models.ask_other(sharing, messages, deadline_s=deadline_s, on_text=hear)
 
     def _held_back(self, answer: Answer) -> Answer:
         """The answer, or that it was not sure enough to be shown; what it would have said stays on record."""

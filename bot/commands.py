@@ -19,7 +19,7 @@ from storage.digests import short
 from storage.errors import Busy, EvenkeelError, UsageError
 from storage.ledger import Ledger
 from storage.recipe import PROFILES, RANGES, SWITCHES, parse_overrides, recipe_from, warnings_for
-from storage.records import ACTIVE_STATES, Promotion
+from storage.records import ACTIVE_STATES, Promotion, Sharing
 from storage.settings import Settings
 
 RETRAIN_HINT = "[now | profile=… lr=… epochs=… rank=… force dry] | cancel | help"
@@ -145,7 +145,9 @@ class Commands:
         found = self.ledger.runs.get(number(run) or 0)
         if found is None or found.decision_id is None:
             return f"Run “{escape(run[:40])}” has no decision. Use the number of a finished run, for example `/model promote 3`."
-        promotion = self.ledger.promotions.promote(found.decision_id, actor=user, reason="promoted in Slack")
+        promotion = self.ledger.promotions.promote(
+            found.decision_id, actor=user, reason="promoted in Slack", percent=self.settings.canary_percent
+        )
         return f"{name_of(promotion)} is the champion now. `/model` shows when the engine has confirmed it."
 
     def _versions(self) -> str:
@@ -153,7 +155,8 @@ class Commands:
         if not history:
             return "No version was promoted yet: the base model answers. Next: `/retrain` (admins)."
         lines = [_line(p) for p in reversed(history[-10:])]
-        return f"*{name_of(history[-1])} answers now.*\n" + "\n".join(lines)
+        shared = sharing_text(self.ledger.promotions.sharing())
+        return f"*{name_of(history[-1])} answers now.*{shared}\n" + "\n".join(lines)
 
     def listen(self, app: App, client: WebClient) -> None:
         """The Cancel button under a live run; the commands themselves belong to their forms."""
@@ -172,6 +175,14 @@ def number(text: str) -> int | None:
 
 def name_of(promotion: Promotion) -> str:
     return "The base model" if promotion.adapter_digest is None else f"v{promotion.version}"
+
+
+def sharing_text(sharing: Sharing | None) -> str:
+    """Who speaks in the other conversations, as a sentence; nothing while one answers everybody."""
+    if sharing is None:
+        return ""
+    other = "the base model" if sharing.before is None or sharing.other is None else f"v{sharing.before.version}"
+    return f" It has {sharing.champion.percent} % of the conversations so far, {other} the others."
 
 
 def _line(p: Promotion) -> str:

@@ -19,6 +19,7 @@ from storage.servers import Server
 from storage.settings import BASE_NAME
 
 UNREACHABLE = "the model server cannot be reached"  # opens the reason of a failure that another try may cure
+REFUSED = "the model server refused"  # opens the reason of a failure that another model there may cure
 LONGEST_ANSWER = 1_000_000
 LARGEST_COUNT = 10**9
 Proof = Literal["digests", "canary", "name"]
@@ -133,7 +134,7 @@ def failure(role: Role, error: Exception, voice: Voice, *, deadline_s: float, to
         return Answer(role=role, status="timeout", reason=reason)
     if isinstance(error, openai.APIStatusError):
         curable = error.status_code == 429 or error.status_code >= 500
-        said = f"{UNREACHABLE}: it said" if curable else "the model server refused:"
+        said = f"{UNREACHABLE}: it said" if curable else f"{REFUSED}:"
         return _failed(role, f"{said} {error.status_code}")
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return _failed(role, f"{UNREACHABLE}: its TLS certificate is not valid")

@@ -51,7 +51,7 @@ def last_monday(now: datetime) -> datetime:
 
 def digest(week: Period, before: Period, monday: datetime) -> Part | None:
     """The message; None when nobody asked, wrote, promoted or trained."""
-    if not (week.questions or week.corrections or week.taught or week.promotions or week.runs):
+    if not (week.questions or week.corrections or week.taught or week.promotions or week.runs or week.watched):
         return None
     sunday = monday + timedelta(days=6)
     head = f"Week of {monday:%-d %B} to {sunday:%-d %B %Y}: {_counted(week.questions, 'question')}"
@@ -61,6 +61,7 @@ def digest(week: Period, before: Period, monday: datetime) -> Part | None:
         *_worst(week),
         *_written(week),
         *_news(week),
+        *_watched(week),
     ]
     return Part(
         text=head,
@@ -104,6 +105,11 @@ def _news(week: Period) -> list[str]:
     shown = news[-10:]
     more = f" (and {len(news) - len(shown)} before)" if len(news) > len(shown) else ""
     return [f"*Model*: {'; '.join(shown)}{more}"] if news else []
+
+
+def _watched(week: Period) -> list[str]:
+    shown = [f"• {escape(said)[:400]}" for said in week.watched[-3:]]
+    return ["*Watch*", *shown] if shown else []
 
 
 def _counted(count: int, what: str) -> str:

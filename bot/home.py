@@ -3,10 +3,11 @@
 Promise: customers see no numbers; nothing that people or models wrote can act here.
 """
 
+from datetime import timedelta
 from typing import Any
 
 from bot.answer_view import actions, button, context, section
-from bot.commands import name_of
+from bot.commands import name_of, sharing_text
 from bot.corrections import TAKE_BACK_ACTION
 from bot.privacy import FORGET_ACTION, PERSON_HOME_ACTION
 from bot.reasons import REASONS
@@ -31,6 +32,7 @@ AGENT = (
     "*For agents*\n👍 on a good answer lets it become a lesson. After a 👎 I offer you a form for a better answer; "
     "what you write there teaches me most."
 )
+RECENT, NOTED = timedelta(days=7), ("rollback", "alert")  # what the watch did or warned of stays an alert so long
 LATE_S, NEWEST, ENOUGH = 60.0, 50, 0.9  # an open question is late; answers looked at; share of them with a shadow
 Blocks = list[dict[str, Any]]
 
@@ -142,6 +144,7 @@ def _admin(ledger: Ledger, settings: Settings) -> Blocks:
     return [
         section("*Alerts*\n" + ("\n".join(f"⚠️ {line}" for line in alerts) or "✅ Nothing needs you.")),
         section(_champion(ledger)),
+        *_watch(ledger),
         section(f"*Shadow*\n{_coverage(seen)}"),
         section(f"*Next run*\n{_next_run(ledger, settings)}\n{_counted(ledger, settings)}"),
         section("*Last runs*\n" + ("\n".join(_run(run, ledger) for run in ledger.runs.recent(5)) or "none yet")),
@@ -160,6 +163,9 @@ def _alerts(ledger: Ledger, seen: Trouble) -> list[str]:
         found.append(refused)
     if seen.answered and seen.covered < ENOUGH * seen.answered:
         found.append(f"Only {seen.covered} of the last {seen.answered} answers have the base's beside them.")
+    found += [escape(row.said[:300]) for row in ledger.watches.news(ledger.clock() - RECENT) if row.verdict in NOTED][
+        -3:
+    ]
     if seen.open_late:
         found.append(f"{seen.open_late} questions wait for more than {LATE_S:.0f} s.")
     if seen.failed:
@@ -185,9 +191,17 @@ def _champion(ledger: Ledger) -> str:
         champion.confirmed, "refused by the engine"
     )
     since = f"{champion.at:%Y-%m-%d %H:%M} UTC"
+    shared = sharing_text(ledger.promotions.sharing())
     rate = rate_text(ledger.picks.win_rate(champion.adapter_digest)) if champion.adapter_digest else ""
     picked = f"\nPicked blind against the base: {rate}" if rate else ""
-    return f"*Champion*\n{name_of(champion)} answers since {since}, by {who(champion.actor)} ({state}).{picked}"
+    return f"*Champion*\n{name_of(champion)} answers since {since}, by {who(champion.actor)} ({state}).{shared}{picked}"
+
+
+def _watch(ledger: Ledger) -> Blocks:
+    """What the looks at the champion found last, and at the questions."""
+    looks = ledger.watches.of(ledger.promotions.champion())
+    lines = [f"• {escape(look.said[:400])}" for look in looks]
+    return [section("*Watch*\n" + "\n".join(lines))] if lines else []
 
 
 def _opinion(ledger: Ledger) -> str:

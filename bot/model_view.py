@@ -11,7 +11,7 @@ from slack_bolt import Ack, App, Respond
 from slack_sdk import WebClient
 
 from bot.answer_view import section
-from bot.commands import Commands, name_of
+from bot.commands import Commands, name_of, sharing_text
 from bot.modals import PATIENCE_S, View, modal, open_then_fill, plain
 from bot.replies import private
 from bot.safe_text import escape, printable
@@ -40,7 +40,10 @@ class ModelView:
         """The list as things stand now, under the outcome of the last click."""
         promotions = self.commands.ledger.promotions
         admin = self.commands.roles.role_of(user) == "admin"
-        return versions(promotions.history(), promotions.votes(), admin=admin, channel=channel, said=said)
+        shared = sharing_text(promotions.sharing())
+        return versions(
+            promotions.history(), promotions.votes(), admin=admin, channel=channel, said=said, shared=shared
+        )
 
     def roll_back(self, body: Mapping[str, Any], value: str) -> None:
         """A click on a version's button; what came of it stands on top of the list."""
@@ -70,8 +73,10 @@ class ModelView:
             self.roll_back(body, action.get("value") or "")
 
 
-def versions(history: Sequence[Promotion], votes: Votes, *, admin: bool, channel: str, said: str) -> View:
-    """The modal. Pure. `history` is oldest first."""
+def versions(
+    history: Sequence[Promotion], votes: Votes, *, admin: bool, channel: str, said: str, shared: str = ""
+) -> View:
+    """The modal. Pure. `history` is oldest first; `shared` says who else speaks."""
     top = [section(f"*{said}*")] if said else []
     if not history:
         first = "No version was promoted yet: the base model answers. Next: `/retrain` (admins)."
@@ -82,7 +87,9 @@ def versions(history: Sequence[Promotion], votes: Votes, *, admin: bool, channel
     return modal(
         TITLE,
         *top,
-        section(f"*{name_of(serving)} answers now*, since {serving.at:%Y-%m-%d %H:%M} UTC ({engine_state(serving)})."),
+        section(
+            f"*{name_of(serving)} answers now*, since {serving.at:%Y-%m-%d %H:%M} UTC ({engine_state(serving)}).{shared}"
+        ),
         *blocks,
         base_block(serving, votes, admin=admin),
         private_metadata=f"{serving.promotion_id} {channel}",

@@ -13,16 +13,16 @@ from typing import Any, cast
 import openai
 
 from bot.canary import Away
-from bot.completion import UNREACHABLE, Reply, Voice, answer_from, failure
+from bot.completion import REFUSED, UNREACHABLE, Reply, Voice, answer_from, failure
 from bot.control_tokens import apart
 from bot.lines import Lines, within
 from bot.voices import Voices
 from storage.digests import short
 from storage.errors import EvenkeelError
 from storage.ledger import Ledger
-from storage.records import Answer, Message, Role
+from storage.records import Answer, Message, Role, Sharing
 from storage.servers import Server
-from storage.settings import Settings
+from storage.settings import BASE_NAME, Settings
 
 __all__ = ["UNREACHABLE", "Models", "models_of"]
 SHADOW_PRIORITY = 10  # vLLM serves lower numbers first, and a customer has 0
@@ -76,6 +76,25 @@ class Models:
         wanted = _Wanted(role=role, messages=messages, deadline_s=deadline_s, silent=role == "base", on_text=on_text)
         return self._ask(wanted, lambda: self._voice(role))
 
+    def ask_other(
+        self,
+        sharing: Sharing,
+        messages: Sequence[Message],
+        *,
+        deadline_s: float,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """A customer's answer by who speaks beside a champion that shares: an earlier adapter, or the base alone.
+
+        Where its server refuses that one, the champion answers: nobody goes without an answer for the sake of a comparison.
+        """
+        until = time.monotonic() + deadline_s
+        wanted = _Wanted(role="tuned", messages=messages, deadline_s=deadline_s, silent=False, on_text=on_text)
+        answer = self._ask(wanted, lambda: self._other(sharing.other))
+        if answer.reason.startswith(REFUSED):
+            return self.ask("tuned", messages, deadline_s=max(0.1, until - time.monotonic()), on_text=on_text)
+        return answer
+
     def ask_adapter(self, digest: str, messages: Sequence[Message], *, deadline_s: float) -> Answer:
         """The answer of an adapter that need not be the champion. Only that very adapter is believed."""
         wanted = _Wanted(role="tuned", messages=messages, deadline_s=deadline_s, silent=True)
@@ -107,6 +126,11 @@ class Models:
 
     def _voice(self, role: Role) -> Voice:
         return self._voices.of(role) if self._voices is not None else Voice(server=self._engine, model=role)
+
+    def _other(self, digest: str | None) -> Voice:
+        if self._voices is not None:
+            return self._voices.other(digest)
+        return self._adapter(digest) if digest else Voice(server=self._engine, model=BASE_NAME)
 
     def _adapter(self, digest: str) -> Voice:
         if self._voices is not None:

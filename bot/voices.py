@@ -92,6 +92,21 @@ class Voices:
         finally:
             self._lock.release()
 
+    def other(self, digest: str | None) -> Voice:
+        """Who speaks beside a champion that shares: an earlier adapter, or the base (None); the champion itself where no
+        other can be asked. `step` keeps it proven. Raises Away, WeightsError.
+        """
+        if digest is None:
+            return Voice(server=self._base, model=self._base.name) if self._base.ours else self._named_base()
+        if self._tuned.ours:
+            return self.adapter(digest)
+        try:
+            known, _ = self._proven.get(self._name(digest), (None, 0.0))
+            return known or self.adapter(digest)
+        except WeightsError as error:
+            log.warning("other_refused", adapter=short(digest), reason=str(error))
+            return self.of("tuned")
+
     def lost(self, voice: Voice) -> None:
         """The server does not know this voice any more: load it again."""
         self._proven.pop(voice.model, None)
@@ -110,6 +125,7 @@ class Voices:
             lasts_s = PROOF_LASTS_S
             try:
                 self._serving = self._follow(newest) if self._tuned.follows else self._fixed()
+                self._prove_other()
                 self._unload()
             except Away as error:
                 lasts_s = AWAY_S
@@ -146,6 +162,15 @@ class Voices:
             if promotion.confirmed == "ok" and promotion.adapter_digest not in seen:
                 seen.add(promotion.adapter_digest)
                 yield promotion
+
+    def _prove_other(self) -> None:
+        """So that no customer waits for the canary of who speaks beside a champion that shares. Raises Away."""
+        sharing = self._ledger.promotions.sharing() if self._tuned.follows else None
+        if sharing and sharing.before and sharing.before.adapter_digest:
+            try:
+                self._loaded(sharing.before.adapter_digest, sharing.before.base_digest)
+            except WeightsError as error:
+                log.warning("other_refused", adapter=short(sharing.other), reason=str(error))
 
     def _voice_of(self, promotion: Promotion) -> Voice:
         if promotion.adapter_digest is not None:
@@ -226,7 +251,8 @@ class Voices:
         promoted = [p.adapter_digest for p in reversed(self._ledger.promotions.history()) if p.adapter_digest]
         serving = self._serving.adapter if self._serving else None
         before = next((digest for digest in promoted if digest != serving), None)
-        kept = {serving, before, *self._tried[-1:]}
+        sharing = self._ledger.promotions.sharing()
+        kept = {serving, before, sharing.other if sharing else None, *self._tried[-1:]}
         unused = {self._name(digest) for digest in {*promoted, *self._tried} - kept}
         if not unused:
             return

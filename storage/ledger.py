@@ -33,6 +33,7 @@ from storage.runs import Runs
 from storage.scores import Scores
 from storage.taught import Taught
 from storage.threads import Threads
+from storage.watches import Watches
 
 
 class Ledger:
@@ -55,6 +56,7 @@ class Ledger:
         self.doubt = Doubt(self.connections, clock)
         self.learned = Learned(self.connections, clock)
         self.promotions = Promotions(self.connections, clock)
+        self.watches = Watches(self.connections, clock)
         self.notices = Notices(self.connections, clock)
         self.picks = Picks(self.connections, clock)
         self.preferences = Preferences(self.connections)

@@ -41,6 +41,11 @@ def m005_signatures_of_scores(db: Database) -> None:
     db.conn.execute("ALTER TABLE scores ADD COLUMN signature TEXT NOT NULL DEFAULT ''")
 
 
+@migrations()
+def m006_after_promotion(db: Database) -> None:
+    _apply(db, _AFTER_PROMOTION)
+
+
 def _apply(db: Database, script: str) -> None:
     for statement in script.split(";\n"):  # not executescript: that would commit half a step
         if statement.strip():
@@ -260,4 +265,17 @@ _CHAINED_PROMOTIONS = """
 ALTER TABLE decisions ADD COLUMN form INTEGER NOT NULL DEFAULT 1 CHECK (form IN (1,2));
 ALTER TABLE promotions ADD COLUMN digest TEXT NOT NULL DEFAULT '';
 ALTER TABLE scorecards ADD COLUMN template_digest TEXT NOT NULL DEFAULT '';
+"""
+
+_AFTER_PROMOTION = """
+ALTER TABLE promotions ADD COLUMN percent INTEGER NOT NULL DEFAULT 100 CHECK (percent BETWEEN 1 AND 100);
+CREATE TABLE watches (
+  watch_id INTEGER PRIMARY KEY, promotion_id INTEGER REFERENCES promotions,
+  kind TEXT NOT NULL,
+  verdict TEXT NOT NULL CHECK (verdict IN ('watching','rollback','graduated','alert')),
+  said TEXT NOT NULL, seen TEXT NOT NULL, at TEXT NOT NULL
+);
+CREATE INDEX watches_of ON watches(kind, promotion_id, watch_id);
+CREATE TRIGGER watches_kept BEFORE UPDATE ON watches BEGIN SELECT RAISE(ABORT, 'watches are never changed'); END;
+CREATE UNIQUE INDEX watches_graduate_once ON watches(promotion_id) WHERE verdict = 'graduated'
 """

@@ -49,6 +49,7 @@ class Period:
     taught: int
     promotions: tuple[tuple[str, int, str], ...]  # (promote or rollback, version, actor), in order
     runs: tuple[tuple[int, str, str], ...]  # (run, how it ended, verdict or ""), in order
+    watched: tuple[str, ...] = ()  # what the watch did or warned of, in words
 
 
 def votes_on(connections: Connections, adapter_digest: str | None) -> tuple[Votes, Votes]:
@@ -117,6 +118,9 @@ def period(connections: Connections, start: datetime, end: datetime) -> Period:
         " ORDER BY r.run_id",
         span,
     ).fetchall()
+    watched = db.execute(
+        "SELECT said FROM watches WHERE verdict <> 'watching' AND at >= ? AND at < ? ORDER BY watch_id", span
+    ).fetchall()
     return Period(
         questions=int(questions[0]),
         votes=(sum(up for _, up, _ in votes), sum(down for _, _, down in votes)),
@@ -125,4 +129,5 @@ def period(connections: Connections, start: datetime, end: datetime) -> Period:
         taught=int(taught[0]),
         promotions=tuple(promotions),
         runs=tuple(runs),
+        watched=tuple(row[0] for row in watched),
     )

@@ -9,14 +9,17 @@ from storage.clock import Clock, from_text, to_text
 from storage.database import Connections
 from storage.digests import digest_of, short
 from storage.errors import GateSaidNo, UsageError
-from storage.records import Comparison, Decision, Promotion
+from storage.records import Comparison, Decision, Promotion, Sharing
 from storage.scores import Scores, score_digest, score_fault
 from storage.standing import overtaken_by
+
+GATE, WATCH = "gate", "watch"  # the actors that nobody sent
 
 
 class Promotions:
     def __init__(self, connections: Connections, clock: Clock) -> None:
         self._connections, self._clock, self._scores = connections, clock, Scores(connections, clock)
+        self._before: dict[int, Promotion | None] = {}
 
     def decide(self, decision: Decision, *, run_id: int | None, actor: str) -> int:
         """Append a decision; its digest covers its body, who made it and when, and the decision before it."""
@@ -44,11 +47,12 @@ class Promotions:
         row = self._connections.db.execute("SELECT body FROM decisions WHERE decision_id=?", (decision_id,)).fetchone()
         return None if row is None else decision_from(json.loads(row[0]))
 
-    def promote(self, decision_id: int, *, actor: str, reason: str) -> Promotion:
-        """Make the candidate of a PROMOTE decision the champion.
+    def promote(self, decision_id: int, *, actor: str, reason: str, percent: int = 100) -> Promotion:
+        """Make the candidate of a PROMOTE decision the champion, for `percent` of the conversations until it graduates.
 
-        Raises GateSaidNo when the verdict was another, when a newer run was decided since, or when the champion has
-        changed since it was judged; UsageError when there is no such decision.
+        Raises GateSaidNo when the verdict was another, when a newer run was decided since, when the champion has
+        changed since it was judged, or when the watch took this adapter back and no person sends it now; UsageError when
+        there is no such decision.
         """
         with self._connections.write() as db:
             decision = self.decision(decision_id)
@@ -68,10 +72,14 @@ class Promotions:
                     f"decision {decision_id} compared with champion {short(decision.champion_digest)}, but "
                     f"{short(serving)} serves now. Next: retrain, so that the gate sees what serves."
                 )
+            if actor == GATE and decision.candidate_digest in self._taken_back():
+                raise GateSaidNo(
+                    f"the watch took adapter {short(decision.candidate_digest)} back after it had gone live. Next: an admin "
+                    f"may promote it all the same."
+                )
             top = db.execute("SELECT coalesce(max(version), 0) FROM promotions").fetchone()[0]
-            return self._append(
-                "promote", decision.candidate_digest, decision.base_digest, decision_id, actor, reason, top + 1
-            )
+            made = (decision.candidate_digest, decision.base_digest, decision_id, actor, reason, top + 1)
+            return self._append("promote", *made, percent)
 
     def rollback(self, *, actor: str, reason: str, to_version: int | None = None) -> Promotion:
         """Let an earlier champion serve again: the one before, or `to_version` (0: the base alone).
@@ -100,6 +108,37 @@ class Promotions:
     def history(self) -> tuple[Promotion, ...]:
         return self._rows("ORDER BY promotion_id")
 
+    def sharing(self) -> Sharing | None:
+        """Who speaks beside the champion; None when it answers everybody."""
+        champion = self.champion()
+        if champion is None or champion.percent == 100 or self.has_graduated(champion):
+            return None
+        if champion.promotion_id not in self._before:  # who served before it never changes
+            self._before[champion.promotion_id] = self.before(champion)
+        return Sharing(champion=champion, before=self._before[champion.promotion_id])
+
+    def has_graduated(self, promotion: Promotion) -> bool:
+        found = self._connections.db.execute(
+            "SELECT 1 FROM watches WHERE promotion_id=? AND verdict='graduated'", (promotion.promotion_id,)
+        ).fetchone()
+        return promotion.percent == 100 or found is not None
+
+    def before(self, promotion: Promotion) -> Promotion | None:
+        """Who answered everybody before this promotion; None: the base, before any promotion."""
+        earlier = (p for p in reversed(self.history()) if p.promotion_id < promotion.promotion_id)
+        return next((p for p in earlier if self.has_graduated(p)), None)
+
+    def _taken_back(self) -> set[str | None]:
+        """Adapters that the watch rolled back and that no person has let serve since."""
+        found: set[str | None] = set()
+        rows = self.history()
+        for earlier, later in zip(rows, rows[1:], strict=False):
+            if later.actor == WATCH:
+                found.add(earlier.adapter_digest)
+            elif later.actor != GATE:
+                found.discard(later.adapter_digest)
+        return found
+
     def votes(self) -> dict[str | None, tuple[int, int]]:
         """(👍, 👎) that stand now for what each adapter said, one vote a person and answer; None is the base alone."""
         rows = self._connections.db.execute(
@@ -119,14 +158,22 @@ class Promotions:
             )
 
     def _append(
-        self, kind: str, adapter: str | None, base: str, decision_id: int | None, actor: str, reason: str, version: int
+        self,
+        kind: str,
+        adapter: str | None,
+        base: str,
+        decision_id: int | None,
+        actor: str,
+        reason: str,
+        version: int,
+        percent: int = 100,
     ) -> Promotion:
         with self._connections.write() as db:
             last = db.execute("SELECT digest FROM promotions ORDER BY promotion_id DESC LIMIT 1").fetchone()
-            said = (kind, adapter, base, decision_id, actor, reason, to_text(self._clock()), version)
+            said = (kind, adapter, base, decision_id, actor, reason, to_text(self._clock()), version, percent)
             new = db.execute(
-                "INSERT INTO promotions(kind, adapter_digest, base_digest, decision_id, actor, reason, at, version, digest)"
-                " VALUES (?,?,?,?,?,?,?,?,?)",
+                "INSERT INTO promotions(kind, adapter_digest, base_digest, decision_id, actor, reason, at, version, percent,"
+                " digest) VALUES (?,?,?,?,?,?,?,?,?,?)",
                 (*said, promotion_digest(last[0] if last else "", said)),
             ).lastrowid
             db.execute(
@@ -137,7 +184,7 @@ class Promotions:
 
     def _rows(self, rest: str, *values: Any) -> tuple[Promotion, ...]:
         rows = self._connections.db.query(
-            "SELECT promotion_id, kind, adapter_digest, base_digest, decision_id, actor, reason, at, version, confirmed"
+            "SELECT promotion_id, kind, adapter_digest, base_digest, decision_id, actor, reason, at, version, confirmed, percent"
             f" FROM promotions {rest}",
             values,
         )
@@ -175,8 +222,8 @@ class Promotions:
     def _promotion_faults(self) -> Iterator[str]:
         previous = ""
         for number, digest, *said in self._connections.db.execute(
-            "SELECT promotion_id, digest, kind, adapter_digest, base_digest, decision_id, actor, reason, at, version"
-            " FROM promotions ORDER BY promotion_id"
+            "SELECT promotion_id, digest, kind, adapter_digest, base_digest, decision_id, actor, reason, at, version,"
+            " percent FROM promotions ORDER BY promotion_id"
         ).fetchall():
             if digest != promotion_digest(previous, said):
                 yield f"promotion {number}: the chain is broken here"
@@ -207,8 +254,12 @@ def decision_digest(body: dict[str, Any], previous: str, run_id: int | None, *ma
 
 
 def promotion_digest(previous: str, said: Sequence[Any]) -> str:
-    """The link of the chain; what the engine's canary said comes later and is no part of it."""
-    return digest_of([previous, *said])
+    """The link of the chain; what the engine's canary said comes later and is no part of it.
+
+    `said` ends with the version and the per cent; those of everybody are left out, as in rows that are older than shares.
+    """
+    *row, percent = said
+    return digest_of([previous, *row] if percent == 100 else [previous, *said])
 
 
 def decision_from(body: dict[str, Any]) -> Decision:

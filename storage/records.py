@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from storage.digests import digest_of
+
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": str}, the OpenAI shape
 Role = Literal["tuned", "base"]
 AnswerStatus = Literal["ok", "failed", "timeout", "skipped"]
@@ -368,6 +370,42 @@ class Promotion:
     at: datetime
     version: int  # what people call it: v1, v2 …; a rollback shows the version that it went back to
     confirmed: str = ""  # "" until the engine's canary ran; then "ok" or the reason of its refusal
+    percent: int = 100  # of the conversations that it answers until it graduates; who served before answers the others
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """A champion that answers a part of the conversations, and who answers the others (None: the base, as ever)."""
+
+    champion: Promotion
+    before: Promotion | None
+
+    @property
+    def other(self) -> str | None:
+        """The adapter that answers the others."""
+        return self.before.adapter_digest if self.before else None
+
+    def is_champions(self, conversation_id: str) -> bool:
+        """Whether the champion speaks in this conversation: by hash, so the same for as long as they share."""
+        lot = int(digest_of([conversation_id, self.champion.promotion_id])[:8], 16)
+        return lot % 100 < self.champion.percent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watching:
+    """One look at what came after a promotion, in words (`said`) and as data that it can be judged again from (`seen`).
+
+    `kind`: votes (of the team; they may roll back), customers (their votes), disagreement (with the base), drift (of the
+    questions; of no promotion). Append-only.
+    """
+
+    watch_id: int
+    promotion_id: int | None
+    kind: Literal["votes", "customers", "disagreement", "drift"]
+    verdict: Literal["watching", "rollback", "graduated", "alert"]
+    said: str
+    seen: dict[str, Any]
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

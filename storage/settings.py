@@ -142,6 +142,18 @@ class Settings(BaseSettings):
     retrain_cron: str = Field("0 3 * * 1", description="crontab of scheduled runs in UTC; empty: none")
     retrain_after_lessons: int = Field(50, ge=0, description="start a run after so many new lessons; 0: never")
     auto_promote: bool = Field(True, description="let a PROMOTE decision go live without an admin's word")
+    canary_percent: int = Field(
+        100,
+        ge=1,
+        le=100,
+        description="conversations that a new champion answers until the watch finds it no worse, in per cent",
+    )
+    watch_down_percent: int = Field(
+        50,
+        ge=5,
+        le=100,
+        description="share of 👎 among the team's votes that a new champion may have, in per cent; 100: any",
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
 

@@ -1,4 +1,5 @@
-"""The clock: when a run is asked for without anybody asking. The truth is the runs table; this only wakes up.
+"""The clock: when a run is asked for, and the champion looked after, without anybody asking. The truth is the ledger; this
+only wakes up.
 
 Knows APScheduler (memory store, UTC, nothing dropped, nothing doubled). Knows no training.
 """
@@ -14,12 +15,14 @@ from storage.crontab import cron
 from storage.errors import Busy
 from storage.ledger import Ledger
 from storage.settings import Settings
+from training.after import look_after
+from training.signs import look_at_signs
 
 log = structlog.get_logger()
 
 
 def start_clock(settings: Settings, ledger: Ledger) -> BackgroundScheduler:
-    """A running scheduler for the cron and for "N new lessons". A slot that was missed while nobody ran is made up once.
+    """A running scheduler for the cron, for "N new lessons" and for the watch after a promotion. A slot that was missed while nobody ran is made up once.
 
     Raises ConfigurationError naming a crontab that cannot be read.
     """
@@ -33,6 +36,8 @@ def start_clock(settings: Settings, ledger: Ledger) -> BackgroundScheduler:
             ask(ledger, "cron")
     if settings.retrain_after_lessons:
         scheduler.add_job(lambda: ask_for_lessons(settings, ledger), IntervalTrigger(minutes=1))
+    scheduler.add_job(lambda: watch(settings, ledger), IntervalTrigger(minutes=1))
+    scheduler.add_job(lambda: watch_signs(settings, ledger), IntervalTrigger(hours=1))
     scheduler.start()
     return scheduler
 
@@ -53,6 +58,20 @@ def last_request(ledger: Ledger) -> datetime | None:
 def ask_for_lessons(settings: Settings, ledger: Ledger) -> None:
     if ledger.lessons.count_since_last_run() >= settings.retrain_after_lessons:
         ask(ledger, "lessons")
+
+
+def watch(settings: Settings, ledger: Ledger) -> None:
+    try:
+        look_after(settings, ledger)
+    except Busy as error:
+        log.warning("watch_waits", reason=str(error))
+
+
+def watch_signs(settings: Settings, ledger: Ledger) -> None:
+    try:
+        look_at_signs(settings, ledger)
+    except Busy as error:
+        log.warning("watch_waits", reason=str(error))
 
 
 def ask(ledger: Ledger, reason: str) -> None:

@@ -22,6 +22,7 @@ from storage.clock import from_text
 from storage.digests import short
 from storage.errors import Busy, EvenkeelError, GateSaidNo, LostLease, TooLittleData
 from storage.ledger import Ledger
+from storage.promotions import GATE
 from storage.recipe import Recipe, recipe_from, warnings_for_rows
 from storage.records import Adapter, Dataset, Lesson, Promotion, Run, RunState, Scorecard
 from storage.settings import Settings
@@ -208,7 +209,7 @@ class Cycle:
             return self.run.decision_id
         policy = for_scales(policy_from(self.settings), looks)
         decision = decide(base=base, champion=champion, candidate=candidate, policy=policy)
-        decision_id = self.ledger.promotions.decide(decision, run_id=self.run.run_id, actor="gate")
+        decision_id = self.ledger.promotions.decide(decision, run_id=self.run.run_id, actor=GATE)
         self.move("scoring", decision_id=decision_id)
         at = f"one of {looks} scales: " if looks > 1 else ""
         self.ledger.runs.note(self.run.run_id, "deciding", f"{at}{decision.verdict}: {'; '.join(decision.reasons)}")
@@ -230,7 +231,7 @@ class Cycle:
         """The promotion that follows from a decision, made once however often the run is resumed. Raises GateSaidNo."""
         made = (p for p in self.ledger.promotions.history() if p.decision_id == decision_id)
         return next(made, None) or self.ledger.promotions.promote(
-            decision_id, actor="gate", reason="the gate said PROMOTE"
+            decision_id, actor=GATE, reason="the gate said PROMOTE", percent=self.settings.canary_percent
         )
 
     def settle(self, promotion: Promotion) -> str:
@@ -245,7 +246,7 @@ class Cycle:
             return f"{name} is the champion; no engine has confirmed it yet"
         if serving.confirmed == "ok":
             return f"{name} serves: the engine's canary answered with it"
-        self.ledger.promotions.rollback(actor="gate", reason=f"the engine refused {name}: {serving.confirmed}")
+        self.ledger.promotions.rollback(actor=GATE, reason=f"the engine refused {name}: {serving.confirmed}")
         return f"rolled back: the engine refused the adapter: {serving.confirmed}"
 
     def await_engine(self, promotion: Promotion) -> Promotion | None:

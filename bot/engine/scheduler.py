@@ -147,7 +147,9 @@ class Scheduler:
             give_back()
 
     def fetch(self, folder: Path) -> str:
-        """Load an adapter that somebody asks for by name. Raises WeightsError."""
+        """Load an adapter that somebody asks for by name, or keep the one that is there. Raises WeightsError."""
+        if self._call(lambda: self._keep(folder.name)):
+            return folder.name
         prepared: Any = apart(lambda: self.decoder.read_adapter(folder))
         try:
             return self._call(lambda: self._fetch(prepared))
@@ -184,11 +186,18 @@ class Scheduler:
 
     def _fetch(self, prepared: Any) -> str:
         digest = self.decoder.attach(prepared)
+        self._keep(digest)
+        self._drop_unused()
+        return digest
+
+    def _keep(self, digest: str) -> bool:
+        """Whether this adapter is there; then it is the last that goes."""
+        if digest not in self.decoder.adapters:
+            return False
         with contextlib.suppress(ValueError):
             self._named.remove(digest)
         self._named.append(digest)
-        self._drop_unused()
-        return digest
+        return True
 
     def _drop_unused(self) -> None:
         with self._lock:

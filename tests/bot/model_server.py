@@ -1,7 +1,7 @@
 """A scripted server of the OpenAI protocol on a free port: what a test tells it to do, it does.
 
 Modes: ok, slow, held (after the first word, until `release`), hang, garbage, html, empty, wrong_model, no_proof, cut,
-down (503).
+down (503), gone (404).
 """
 
 import json
@@ -82,6 +82,8 @@ def _app(server: ModelServer) -> Starlette:
         mode = server.mode if body["model"] == "tuned" else server.base_mode
         if mode == "down":
             return JSONResponse({"error": {"message": "busy"}}, 503)
+        if mode == "gone":
+            return JSONResponse({"error": {"message": "no such model"}}, 404)
         if mode == "html":
             return HTMLResponse("<html>not a model</html>")
         if mode == "garbage":

@@ -69,6 +69,20 @@ def test_a_corrupt_or_do_nothing_adapter_is_refused_with_the_reason_and_who_serv
     assert health["status"] == "ok" and health["champion"] == {"version": None, "adapter_digest": good}
 
 
+def test_an_adapter_that_is_asked_by_name_again_is_not_read_again(served: Served) -> None:
+    """It may speak to every second customer beside a champion that shares."""
+    other = served.adapter(2)
+    first = ask(served, f"adapter-{other[:12]}")
+    assert served.confirmed(served.promote(served.adapter(1))) == "ok"
+    weights = adapter_path(served.weights, other) / "adapter_model.safetensors"
+    weights.write_bytes(b"")  # to read it would be refused
+
+    again = ask(served, f"adapter-{other[:12]}")
+
+    assert again.choices[0].message.content == first.choices[0].message.content
+    assert again.model_extra["evenkeel"]["adapter_digest"] == other
+
+
 def test_twenty_swaps_under_load_fail_and_mix_nothing(served: Served) -> None:
     first, second = served.adapter(1), served.adapter(2)
     alone = {d: ask(served, f"adapter-{d[:12]}").choices[0].message.content for d in (first, second)}
