@@ -141,6 +141,9 @@ class Cycle:
         )
         if outcome := adapter.stats.get("preferences"):
             self.ledger.runs.note(self.run.run_id, "training", in_words(outcome))
+        if cut := adapter.stats.get("intruders"):
+            text = f"{cut['found']} of the {cut['looked']} strongest directions were intruders, in {cut['layers']} layers: mostly taken out"
+            self.ledger.runs.note(self.run.run_id, "training", text)
         return adapter
 
     def judge(self, dataset: Dataset, trained: Adapter, scales: Sequence[float]) -> int:

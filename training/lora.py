@@ -27,6 +27,7 @@ from storage.records import Adapter, Dataset, Lesson
 from storage.weights import base_digest, keep_adapter
 from training.batches import Row
 from training.checkpoints import newest, save
+from training.intruders import take_out
 from training.loop import Loop, TrainingProgress
 from training.own_words import in_own_words
 from training.preference_loop import PreferenceLoop, material_of
@@ -75,6 +76,8 @@ def tune(
     stats = train_both(loop, stage, identity, checkpoints, learn)
     if material and stage is None:
         stats["preferences"] = {"method": "", "missing": material.counted.missing}
+    if recipe.cut_intruders:
+        stats["intruders"] = take_out(loop.model)
     settled = recipe.to_dict() | {"learning_rate": rate, "lora_alpha": recipe.lora_alpha, "scale": 1.0}
     stats |= {"rows_dropped": dropped, "rows_watched": len(watched)}
     manifest = {
