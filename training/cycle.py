@@ -137,7 +137,7 @@ class Cycle:
         self.note(
             "training",
             began,
-            f"adapter {short(adapter.digest)}: {adapter.stats['tokens']} tokens at {speed:.0f} a second, last loss {loss:.3f}",
+            f"adapter {short(adapter.digest)}: {adapter.stats['tokens']} tokens at {speed:.0f} a second, last loss {loss:.3f}{', base in 4 bit' if adapter.stats.get('base_bits') == 4 else ''}",
         )
         if outcome := adapter.stats.get("preferences"):
             self.ledger.runs.note(self.run.run_id, "training", in_words(outcome))

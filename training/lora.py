@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
-from bot.engine.model import best_device, best_dtype
+from bot.engine.model import best_device
 from bot.engine.render import Renderer
 from storage.clock import Clock
 from storage.digests import digest_of
@@ -25,6 +25,7 @@ from storage.errors import EvenkeelError, TooLittleData
 from storage.recipe import Recipe, refuse_divergence
 from storage.records import Adapter, Dataset, Lesson
 from storage.weights import base_digest, keep_adapter
+from training.base import bits_of, load_base
 from training.batches import Row
 from training.checkpoints import newest, save
 from training.intruders import take_out
@@ -55,13 +56,13 @@ def tune(
     """Train a LoRA adapter on the dataset and keep it under its digest; its scale is 1, training/scales.py weakens it.
 
     Raises TooLittleData when no row fits, RecipeError for a learning rate that would diverge, EvenkeelError when the loss
-    is no number any more or memory does not suffice, Cancelled.
+    is no number any more or memory does not suffice, ConfigurationError where 4 bits are needed and cannot be had, Cancelled.
     """
     torch.manual_seed(recipe.seed)
     renderer = Renderer(AutoTokenizer.from_pretrained(base))
     lessons = in_own_words(dataset.train, base, weights_dir / "replay") if recipe.own_replay else dataset.train
     rows, dropped = render(lessons, renderer, recipe.max_tokens)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=best_dtype()).to(best_device())
+    model = load_base(base, best_device())
     rate = recipe.rate_at(model.config.hidden_size)
     refuse_divergence(rate, model.config.hidden_size)
     watched = list[Row]()
@@ -79,7 +80,7 @@ def tune(
     if recipe.cut_intruders:
         stats["intruders"] = take_out(loop.model)
     settled = recipe.to_dict() | {"learning_rate": rate, "lora_alpha": recipe.lora_alpha, "scale": 1.0}
-    stats |= {"rows_dropped": dropped, "rows_watched": len(watched)}
+    stats |= {"rows_dropped": dropped, "rows_watched": len(watched), "base_bits": bits_of(model)}
     manifest = {
         "base_digest": origin,
         "dataset_digest": dataset.digest,
