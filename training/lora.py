@@ -2,7 +2,7 @@
 
 Promises: the loss covers exactly the answers' tokens and their end token; the same base, dataset and recipe give the
 same batches; a run that was killed goes on from its last checkpoint as if nothing had happened; always trained from the
-base, never adapter on adapter. What comes out is plain LoRA in PEFT's format, which vLLM can load, too.
+base, never adapter on adapter; several processes (training/crew.py) make what one would. What comes out is plain LoRA in PEFT's format, which vLLM can load, too.
 Knows models and tensors. Knows no ledger, no Slack.
 """
 
@@ -17,7 +17,6 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoTokenizer
 
-from bot.engine.model import best_device
 from bot.engine.render import Renderer
 from storage.clock import Clock
 from storage.digests import digest_of
@@ -28,6 +27,7 @@ from storage.weights import base_digest, keep_adapter
 from training.base import bits_of, load_base
 from training.batches import Row
 from training.checkpoints import newest, save
+from training.crew import crew
 from training.intruders import take_out
 from training.loop import Loop, TrainingProgress
 from training.own_words import in_own_words
@@ -58,17 +58,19 @@ def tune(
     Raises TooLittleData when no row fits, RecipeError for a learning rate that would diverge, EvenkeelError when the loss
     is no number any more or memory does not suffice, ConfigurationError where 4 bits are needed and cannot be had, Cancelled.
     """
+    us, lessons = crew(), dataset.train
     torch.manual_seed(recipe.seed)
     renderer = Renderer(AutoTokenizer.from_pretrained(base))
-    lessons = in_own_words(dataset.train, base, weights_dir / "replay") if recipe.own_replay else dataset.train
+    if recipe.own_replay:
+        lessons = us.from_first(lambda: in_own_words(dataset.train, base, weights_dir / "replay"))
     rows, dropped = render(lessons, renderer, recipe.max_tokens)
-    model = load_base(base, best_device())
+    model = load_base(base, us.device)
     rate = recipe.rate_at(model.config.hidden_size)
     refuse_divergence(rate, model.config.hidden_size)
     watched = list[Row]()
     if recipe.early_stop or recipe.kl_budget:
         rows, watched = hold_back(rows, recipe.seed)
-    loop = Loop(with_lora(model, recipe), rows, recipe, rate, watched)
+    loop = Loop(with_lora(model, recipe), rows, recipe, rate, watched, us)
     origin = base_digest(base)
     identity = digest_of([origin, dataset.digest, recipe.to_dict()])
     material = material_of(dataset.preferences, renderer, recipe.max_tokens) if recipe.preferences else None
@@ -78,9 +80,9 @@ def tune(
     if material and stage is None:
         stats["preferences"] = {"method": "", "missing": material.counted.missing}
     if recipe.cut_intruders:
-        stats["intruders"] = take_out(loop.model)
+        stats["intruders"] = us.from_first(lambda: take_out(loop.model))
     settled = recipe.to_dict() | {"learning_rate": rate, "lora_alpha": recipe.lora_alpha, "scale": 1.0}
-    stats |= {"rows_dropped": dropped, "rows_watched": len(watched), "base_bits": bits_of(model)}
+    stats |= {"rows_dropped": dropped, "rows_watched": len(watched), "base_bits": bits_of(model), "processes": us.size}
     manifest = {
         "base_digest": origin,
         "dataset_digest": dataset.digest,
@@ -89,7 +91,7 @@ def tune(
         "template_digest": renderer.template_digest,
         "run_id": run_id,
     }
-    digest, path = keep_adapter(weights_dir, lambda folder: write(loop.model, folder), manifest)
+    digest, path = us.from_first(lambda: keep_adapter(weights_dir, lambda folder: write(loop.model, folder), manifest))
     return Adapter(
         digest=digest,
         base_digest=origin,
@@ -111,15 +113,18 @@ def train(
     cancelled: Callable[[], bool],
 ) -> None:
     """Bring a loop to its end from its newest whole checkpoint on, and save one every minute. Raises Cancelled."""
-    found = newest(checkpoints, identity)
+    found = loop.crew.from_first(lambda: newest(checkpoints, identity))
     if found is not None:
         loop.restore(found)
     saved_at = time.monotonic()
     while not loop.is_done:
-        if cancelled():
-            save(checkpoints, loop.checkpoint(identity))
+        if loop.crew.is_any(cancelled()):
+            if loop.crew.is_first:
+                save(checkpoints, loop.checkpoint(identity))
             raise Cancelled(f"training was cancelled at step {loop.step} of {len(loop.steps)}")
         loop.advance()
+        if not loop.crew.is_first:
+            continue
         progress(loop.progress())
         if time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
             save(checkpoints, loop.checkpoint(identity))
@@ -133,7 +138,7 @@ def train_both(
     does not do the first again.
     """
     second = digest_of([identity, "preferences"])
-    begun = stage is not None and newest(checkpoints, second) is not None
+    begun = stage is not None and loop.crew.from_first(lambda: newest(checkpoints, second) is not None)
     if not begun:
         learn(loop, identity)
         loop.keep_best()
@@ -141,7 +146,8 @@ def train_both(
         return loop.stats()
     if not begun:
         stage.begin(loop)
-        save(checkpoints, stage.checkpoint(second))
+        if loop.crew.is_first:
+            save(checkpoints, stage.checkpoint(second))
     learn(stage, second)
     return {**stage.lessons, "preferences": stage.outcome()}
 
