@@ -39,7 +39,6 @@ from storage.recipe import PROFILES, Recipe
 from storage.records import Adapter, Dataset, ItemScore, Lesson
 from storage.settings import load_settings
 from training.dataset import in_holdout, load_replay
-from training.intruders import without_intruders
 from training.lora import tune
 from training.scales import scaled
 
@@ -52,8 +51,9 @@ ALONE: Mapping[str, Mapping[str, Any]] = {
     "early_stop": {"early_stop": True},
     "kl_budget": {"kl_budget": 0.1, "replay_share": 0.2},
     "replay_kl": {"replay_share": 0.2, "kl_weight": 0.1},
+    "cut_intruders": {"cut_intruders": True},
 }
-SCALES = (1.0, 0.7, 0.5)  # at which `plain` and `standard` are measured; and `plain` without its intruders
+SCALES = (1.0, 0.7, 0.5)  # at which `plain` and `standard` are measured
 TARGET, GENERAL = "target", ("general_text", "instruct", "instructions", "languages")
 KEPT, LOST = 0.95, 0.40
 SEEDS = (1, 2, 3)
@@ -179,21 +179,19 @@ def measure(recipes: Mapping[str, Recipe], seeds: Sequence[int], size: Size) -> 
                 adapter = tune(base=base, dataset=rows, recipe=replace(recipe, seed=seed), weights_dir=Path(room),
                                checkpoints=Path(room, name, str(seed)), run_id=None, progress=lambda _: None,
                                cancelled=lambda: False, clock=utc_now)  # fmt: skip
-                for label, one in variants(name, recipe.scale, adapter, base, Path(room)):
+                for label, one in variants(name, recipe.scale, adapter, Path(room)):
                     judge(found.setdefault(label, Found()), one, model, wanted, before)
                     tell(f"{label} seed {seed}: " + line(found[label]))
     return found
 
 
-def variants(name: str, scale: float, adapter: Adapter, base: Path, weights: Path) -> Iterator[tuple[str, Adapter]]:
+def variants(name: str, scale: float, adapter: Adapter, weights: Path) -> Iterator[tuple[str, Adapter]]:
     """An arm's adapter at its recipe's scale, and what else can be made of it after its training, by the arm's name."""
     yield name, scaled(adapter, weights, scale)
     if name in QUICK:
         for other in SCALES:
             if other != scale:
                 yield f"{name}_at_{other:g}", scaled(adapter, weights, other)
-    if name == "plain":
-        yield "without_intruders", without_intruders(adapter, base, weights)
 
 
 def judge(found: Found, adapter: Adapter, model: LoadedModel, wanted: Mapping[str, Benchmark], before: Scores) -> None:

@@ -71,6 +71,7 @@ class Recipe:
     own_replay: bool = False
     scale: float = 1.0
     scale_search: bool = False
+    cut_intruders: bool = False
     preferences: bool = False
     seed: int = 17
 
@@ -138,6 +139,7 @@ SWITCHES: Mapping[str, str] = {
     "early_stop": "stop when held-back lessons get worse, and keep the best state",
     "own_replay": "general prompts are answered by the base itself, not by people",
     "scale_search": "while the gate sees something lost, it judges weaker copies of the adapter",
+    "cut_intruders": "after training, most of what it added in directions that the base has nowhere near is taken out",
     "preferences": "after the lessons, it learns which answers people found better or worse",
 }
 ON_OFF = {"on": True, "yes": True, "1": True, "true": True, "off": False, "no": False, "0": False, "false": False}
@@ -200,7 +202,7 @@ def parse_overrides(text: str) -> dict[str, Any]:
         name, equals, value = word.partition("=")
         name = ALIASES.get(name.lower(), name.lower())
         if not equals or name not in {"profile", *RANGES, *SWITCHES}:
-            allowed = "profile=, lr=, epochs=, rank=, batch=, replay=, kl=, budget=, eaft=, early_stop=, own=, scale=, search=, preferences=, max_tokens=, seed=, force, dry"
+            allowed = "profile=, lr=, epochs=, rank=, batch=, replay=, kl=, budget=, eaft=, early_stop=, own=, scale=, search=, cut_intruders=, preferences=, max_tokens=, seed=, force, dry"
             raise RecipeError(f"“{word[:60]}” is not understood. Allowed: {allowed}. Example: lr=1e-3 epochs=2")
         overrides[name] = parse_value(name, value)
     return overrides

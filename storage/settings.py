@@ -115,6 +115,9 @@ class Settings(BaseSettings):
     scale_search: bool = Field(
         False, description="while the gate sees something lost, let it judge weaker copies of the adapter"
     )
+    cut_intruders: bool = Field(
+        False, description="after training, take most of it out that lies in directions which the base has nowhere near"
+    )
     preferences: bool = Field(
         False, description="after the lessons, learn which answers people found better or worse (DPO or KTO)"
     )

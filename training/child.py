@@ -33,7 +33,7 @@ def run_child(step: str, job: Mapping[str, Any], heartbeat: Heartbeat) -> dict[s
     """
     with tempfile.TemporaryDirectory(prefix="evenkeel-") as room:
         job_file, result_file, said = Path(room, "job.json"), Path(room, "result.json"), Path(room, "stderr.txt")
-        job_file.write_text(json.dumps({"step": step, "result": str(result_file), **job}))
+        job_file.write_text(json.dumps({"step": step, "file": str(job_file), "result": str(result_file), **job}))
         with said.open("wb") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", "training.child", str(job_file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -107,7 +107,10 @@ def unwrap(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(job_file: Path) -> None:
-    """Run one step, write its result. A deliberate error is a result, too; anything else is a traceback on stderr."""
+    """Run one step, write its result. A deliberate error is a result, too; anything else is a traceback on stderr.
+
+    Of several processes that do a step together, the first result counts, and one that failed has the others ended.
+    """
     job = json.loads(job_file.read_text())
     _step_back()
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -116,9 +119,11 @@ def main(job_file: Path) -> None:
     except EvenkeelError as error:
         result = {"error": type(error).__name__, "text": str(error)}
     target = Path(job["result"])
-    draft = target.with_suffix(".draft")
+    draft = target.with_suffix(f".draft-{os.getpid()}")
     draft.write_text(json.dumps(result))
-    draft.replace(target)
+    if not target.exists():
+        draft.replace(target)
+    sys.exit("error" in result)
 
 
 def _step(name: str) -> Step:

@@ -140,6 +140,11 @@ class Cycle:
         self.note("training", began, f"adapter {short(adapter.digest)}: {in_numbers(adapter.stats)}")
         if outcome := adapter.stats.get("preferences"):
             self.ledger.runs.note(self.run.run_id, "training", in_words(outcome))
+        if cut := adapter.stats.get("intruders"):
+            said = (
+                f"{cut['found']} of the {cut['looked']} strongest directions were intruders, in {cut['layers']} layers"
+            )
+            self.ledger.runs.note(self.run.run_id, "training", f"{said}: mostly taken out")
         return adapter
 
     def cancel_elsewhere(self) -> str:
@@ -378,10 +383,9 @@ def in_numbers(stats: Mapping[str, Any]) -> str:
     """A training in a line; a server elsewhere may not say everything."""
     speed = f" at {stats['tokens_per_s']:.0f} a second" if "tokens_per_s" in stats else ""
     parts = [f"{stats['tokens']} tokens{speed}"] if "tokens" in stats else []
-    return (
-        ", ".join([*parts, *([f"last loss {stats['final_loss']:.3f}"] if "final_loss" in stats else [])])
-        or "no numbers"
-    )
+    parts += [f"last loss {stats['final_loss']:.3f}"] if "final_loss" in stats else []
+    parts += ["base in 4 bit"] if stats.get("base_bits") == 4 else []
+    return ", ".join(parts) or "no numbers"
 
 
 def require_enough(dataset: Dataset, fewest: int) -> None:

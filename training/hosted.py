@@ -59,6 +59,7 @@ def for_hosting(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
         "own=on": recipe.own_replay,
         f"scale={recipe.scale:g}": recipe.scale < 1,
         "search=on": recipe.scale_search,
+        "cut_intruders=on": recipe.cut_intruders,
         "preferences=on": recipe.preferences,
     }
     why = {
@@ -70,6 +71,7 @@ def for_hosting(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
         "own": "general rows are replayed in the words that they have",
         "scale": "the weights are the server's: nothing of them can be taken back",
         "search": "the weights are the server's: there are no weaker copies to look at",
+        "cut_intruders": "the weights are the server's: nobody can look into them",
         "preferences": "they are not sent",
     }
     said = [f"{ask} is not followed: {why[ask.partition('=')[0]]}." for ask, wanted in asks.items() if wanted]
@@ -77,7 +79,7 @@ def for_hosting(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
         said.append(f"epochs={recipe.epochs:g} are {whole}: a hosted job makes whole passes.")
     followed = replace(
         recipe, epochs=float(whole), learning_rate=None, kl_weight=0.0, kl_budget=0.0, entropy_gate=False, own_replay=False,
-        scale=1.0, scale_search=False, preferences=False)  # fmt: skip
+        scale=1.0, scale_search=False, cut_intruders=False, preferences=False)  # fmt: skip
     return followed, tuple(said)
 
 

@@ -1,7 +1,7 @@
 """The state of one training: model, optimiser, position. `advance` makes one optimiser step, `look` measures.
 
 Promises: a step's gradient is the same however its rows are split into passes; where memory runs out, the passes get
-smaller and the batch stays; the base that the divergence is measured against is this model with its adapter off.
+smaller and the batch stays; several processes make the step that one would; the base that the divergence is measured against is this model with its adapter off.
 Knows tensors and rows. Knows no files.
 """
 
@@ -20,6 +20,7 @@ from storage.recipe import Recipe
 from training.anchor import Anchor
 from training.batches import MICRO_TOKENS, Row, micro_batches, plan_steps
 from training.checkpoints import Checkpoint
+from training.crew import Crew
 from training.fused import fuse
 from training.losses import cross_entropy, entropy_gate, in_slices, kl_to_base
 from training.watch import LOOKS, Look, best, is_over
@@ -28,6 +29,7 @@ WARM_UP = 0.05
 CLIP = 1.0
 SHORT = 256  # tokens; measured on two cores: at 160 a step takes 12 % less without fused attention, at 320 as long
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+ALONE = Crew()
 Found = TypeVar("Found")
 
 
@@ -74,7 +76,13 @@ class Loop:
     """One training of a PEFT model on rows. `watched`: rows held back, looked at LOOKS times an epoch."""
 
     def __init__(
-        self, model: Any, rows: Sequence[Row], recipe: Recipe, rate: float, watched: Sequence[Row] = ()
+        self,
+        model: Any,
+        rows: Sequence[Row],
+        recipe: Recipe,
+        rate: float,
+        watched: Sequence[Row] = (),
+        crew: Crew = ALONE,
     ) -> None:
         fuse(model)
         self.model, self.rows, self.recipe, self.rate = model.train(), rows, recipe, rate
@@ -83,6 +91,8 @@ class Loop:
             self.lengths, batch_size=recipe.batch_size, epochs=recipe.epochs, seed=recipe.seed,
             replay=[n for n, row in enumerate(rows) if row.replay], share=recipe.replay_share)  # fmt: skip
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.crew = crew
+        crew.take_from_first(self.parameters)
         self.optimiser = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=0.0)
         self.device = self.parameters[0].device
         self.step, self.tokens, self.seconds = 0, 0, 0.0
@@ -98,7 +108,8 @@ class Loop:
     def advance(self) -> None:
         """One optimiser step: the mean loss of the answer tokens of all its rows, however they are split."""
         began, numbers = time.perf_counter(), self.steps[self.step]
-        loss = self.fitting(numbers, lambda: self.passes(numbers))
+        loss = self.passes(numbers)
+        self.crew.add_up_gradients(self.parameters)
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, CLIP))
         if not math.isfinite(loss + norm):
             raise EvenkeelError(
@@ -120,12 +131,17 @@ class Loop:
         return max(1, round(len(self.steps) / self.recipe.epochs / LOOKS))
 
     def passes(self, numbers: Sequence[int]) -> float:
-        """The mean loss of these rows' answer tokens, its gradient left on the parameters."""
+        """The mean loss of these rows' answer tokens, the gradient of this process's part left on the parameters."""
+        mine, wanted = self.crew.mine(numbers, self.lengths), sum(self.rows[n].answer_tokens for n in numbers)
+        (loss,) = self.crew.add_up([self.fitting(mine, lambda: self.part(mine, wanted))])
+        return loss / wanted
+
+    def part(self, numbers: Sequence[int], wanted: int) -> float:
+        """The summed loss of rows; the gradient of its share of `wanted` tokens is added to the parameters."""
         rows, sums = [self.rows[n] for n in numbers], Sums()
-        wanted = sum(row.answer_tokens for row in rows)
         for group in micro_batches(range(len(rows)), [len(row.ids) for row in rows], self.pass_tokens):
             torch.autograd.backward(self.objective([rows[n] for n in group], sums) / wanted)
-        return sums.loss / wanted
+        return sums.loss
 
     def fitting(self, numbers: Sequence[int], work: Callable[[], Found]) -> Found:
         """What `work` with these rows comes to. Where memory runs out: passes of half the tokens, then activations made
@@ -216,10 +232,12 @@ class Loop:
     def measured(self, rows: Sequence[Row]) -> Sums:
         """Loss and divergence per answer token of rows, without a gradient."""
         sums, tokens = Sums(), sum(row.answer_tokens for row in rows)
+        lengths = [len(row.ids) for row in rows]
         with torch.no_grad():
-            for group in micro_batches(range(len(rows)), [len(row.ids) for row in rows], self.pass_tokens):
+            for group in micro_batches(self.crew.mine(range(len(rows)), lengths), lengths, self.pass_tokens):
                 self.add_up([rows[n] for n in group], sums)
-        return Sums(loss=sums.loss / tokens, kl=sums.kl / tokens)
+        loss, kl = self.crew.add_up([sums.loss, sums.kl])
+        return Sums(loss=loss / tokens, kl=kl / tokens)
 
     def add_up(self, rows: Sequence[Row], sums: Sums) -> None:
         (hidden, targets), base = self.at_answers(rows), self.anchor.at(rows, self.at_answers)

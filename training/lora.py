@@ -2,7 +2,7 @@
 
 Promises: the loss covers exactly the answers' tokens and their end token; the same base, dataset and recipe give the
 same batches; a run that was killed goes on from its last checkpoint as if nothing had happened; always trained from the
-base, never adapter on adapter. What comes out is plain LoRA in PEFT's format, which vLLM can load, too.
+base, never adapter on adapter; several processes (training/crew.py) make what one would. What comes out is plain LoRA in PEFT's format, which vLLM can load, too.
 Knows models and tensors. Knows no ledger, no Slack.
 """
 
@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
-from bot.engine.model import best_device, best_dtype
 from bot.engine.render import Renderer
 from storage.clock import Clock
 from storage.digests import digest_of
@@ -25,8 +24,11 @@ from storage.errors import EvenkeelError, TooLittleData
 from storage.recipe import Recipe, refuse_divergence
 from storage.records import Adapter, Dataset, Lesson
 from storage.weights import base_digest, keep_adapter
+from training.base import bits_of, load_base
 from training.batches import Row
 from training.checkpoints import newest, save
+from training.crew import crew
+from training.intruders import take_out
 from training.loop import Loop, TrainingProgress
 from training.own_words import in_own_words
 from training.preference_loop import PreferenceLoop, material_of
@@ -54,19 +56,21 @@ def tune(
     """Train a LoRA adapter on the dataset and keep it under its digest; its scale is 1, training/scales.py weakens it.
 
     Raises TooLittleData when no row fits, RecipeError for a learning rate that would diverge, EvenkeelError when the loss
-    is no number any more or memory does not suffice, Cancelled.
+    is no number any more or memory does not suffice, ConfigurationError where 4 bits are needed and cannot be had, Cancelled.
     """
+    us, lessons = crew(), dataset.train
     torch.manual_seed(recipe.seed)
     renderer = Renderer(AutoTokenizer.from_pretrained(base))
-    lessons = in_own_words(dataset.train, base, weights_dir / "replay") if recipe.own_replay else dataset.train
+    if recipe.own_replay:
+        lessons = us.from_first(lambda: in_own_words(dataset.train, base, weights_dir / "replay"))
     rows, dropped = render(lessons, renderer, recipe.max_tokens)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=best_dtype()).to(best_device())
+    model = load_base(base, us.device)
     rate = recipe.rate_at(model.config.hidden_size)
     refuse_divergence(rate, model.config.hidden_size)
     watched = list[Row]()
     if recipe.early_stop or recipe.kl_budget:
         rows, watched = hold_back(rows, recipe.seed)
-    loop = Loop(with_lora(model, recipe), rows, recipe, rate, watched)
+    loop = Loop(with_lora(model, recipe), rows, recipe, rate, watched, us)
     origin = base_digest(base)
     identity = digest_of([origin, dataset.digest, recipe.to_dict()])
     material = material_of(dataset.preferences, renderer, recipe.max_tokens) if recipe.preferences else None
@@ -75,8 +79,10 @@ def tune(
     stats = train_both(loop, stage, identity, checkpoints, learn)
     if material and stage is None:
         stats["preferences"] = {"method": "", "missing": material.counted.missing}
+    if recipe.cut_intruders:
+        stats["intruders"] = us.from_first(lambda: take_out(loop.model))
     settled = recipe.to_dict() | {"learning_rate": rate, "lora_alpha": recipe.lora_alpha, "scale": 1.0}
-    stats |= {"rows_dropped": dropped, "rows_watched": len(watched)}
+    stats |= {"rows_dropped": dropped, "rows_watched": len(watched), "base_bits": bits_of(model), "processes": us.size}
     manifest = {
         "base_digest": origin,
         "dataset_digest": dataset.digest,
@@ -85,7 +91,7 @@ def tune(
         "template_digest": renderer.template_digest,
         "run_id": run_id,
     }
-    digest, path = keep_adapter(weights_dir, lambda folder: write(loop.model, folder), manifest)
+    digest, path = us.from_first(lambda: keep_adapter(weights_dir, lambda folder: write(loop.model, folder), manifest))
     return Adapter(
         digest=digest,
         base_digest=origin,
@@ -107,15 +113,18 @@ def train(
     cancelled: Callable[[], bool],
 ) -> None:
     """Bring a loop to its end from its newest whole checkpoint on, and save one every minute. Raises Cancelled."""
-    found = newest(checkpoints, identity)
+    found = loop.crew.from_first(lambda: newest(checkpoints, identity))
     if found is not None:
         loop.restore(found)
     saved_at = time.monotonic()
     while not loop.is_done:
-        if cancelled():
-            save(checkpoints, loop.checkpoint(identity))
+        if loop.crew.is_any(cancelled()):
+            if loop.crew.is_first:
+                save(checkpoints, loop.checkpoint(identity))
             raise Cancelled(f"training was cancelled at step {loop.step} of {len(loop.steps)}")
         loop.advance()
+        if not loop.crew.is_first:
+            continue
         progress(loop.progress())
         if time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
             save(checkpoints, loop.checkpoint(identity))
@@ -129,7 +138,7 @@ def train_both(
     does not do the first again.
     """
     second = digest_of([identity, "preferences"])
-    begun = stage is not None and newest(checkpoints, second) is not None
+    begun = stage is not None and loop.crew.from_first(lambda: newest(checkpoints, second) is not None)
     if not begun:
         learn(loop, identity)
         loop.keep_best()
@@ -137,7 +146,8 @@ def train_both(
         return loop.stats()
     if not begun:
         stage.begin(loop)
-        save(checkpoints, stage.checkpoint(second))
+        if loop.crew.is_first:
+            save(checkpoints, stage.checkpoint(second))
     learn(stage, second)
     return {**stage.lessons, "preferences": stage.outcome()}
 

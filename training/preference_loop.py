@@ -95,7 +95,7 @@ class PreferenceLoop(Loop):
 
     def __init__(self, loop: Loop, material: Material) -> None:
         recipe = replace(loop.recipe, epochs=PASSES, replay_share=0.0, kl_weight=0.0, kl_budget=0.0, early_stop=False)
-        super().__init__(loop.model, material.rows, recipe, RATE * loop.rate)
+        super().__init__(loop.model, material.rows, recipe, RATE * loop.rate, crew=loop.crew)
         self.material, self.before = material, len(loop.steps)
         units = [sum(self.lengths[n : n + 2]) for n in range(0, len(self.lengths), 2)]
         plan = plan_steps(
@@ -110,12 +110,17 @@ class PreferenceLoop(Loop):
         self.reference = self.said()
 
     def passes(self, numbers: Sequence[int]) -> float:
-        """The mean loss of these rows' units, its gradient left on the parameters."""
+        """The mean loss of these rows' units, the gradient of this process's part left on the parameters."""
         weights, loss = self.weights(numbers, self.log_probs(numbers))
-        wanted = [place for place, weight in enumerate(weights.tolist()) if weight]
-        for group in micro_batches(wanted, [self.lengths[n] for n in numbers], self.pass_tokens):
-            torch.autograd.backward(self.weighted([self.rows[numbers[place]] for place in group], weights[group]))
+        lengths = [self.lengths[n] for n in numbers]
+        mine = self.crew.mine([place for place, weight in enumerate(weights.tolist()) if weight], lengths)
+        self.fitting([numbers[place] for place in mine], lambda: self.push(numbers, mine, weights))
         return loss
+
+    def push(self, numbers: Sequence[int], places: Sequence[int], weights: torch.Tensor) -> None:
+        """Add the gradient of the rows at these places, each times its weight, to the parameters."""
+        for group in micro_batches(places, [self.lengths[n] for n in numbers], self.pass_tokens):
+            torch.autograd.backward(self.weighted([self.rows[numbers[place]] for place in group], weights[group]))
 
     def weights(self, numbers: Sequence[int], said: torch.Tensor) -> tuple[torch.Tensor, float]:
         """How much the loss falls with each answer's log-probability `said` (R,), and the loss itself."""
@@ -146,9 +151,16 @@ class PreferenceLoop(Loop):
         return in_slices(hidden, self.head, self.model.config.vocab_size, loss)
 
     def log_probs(self, numbers: Sequence[int]) -> torch.Tensor:
-        """The log-probability of each row's answer, without a gradient: (R,), on the CPU."""
-        lengths, found = [self.lengths[n] for n in numbers], torch.zeros(len(numbers))
-        for group in micro_batches(range(len(numbers)), lengths, self.pass_tokens):
+        """The log-probability of each row's answer, without a gradient: (R,), on the CPU, the same in every process."""
+        lengths = [self.lengths[n] for n in numbers]
+        mine = self.crew.mine(range(len(numbers)), lengths)
+        found = self.fitting([numbers[place] for place in mine], lambda: self.own_log_probs(numbers, mine))
+        return torch.tensor(self.crew.add_up(found.tolist()))
+
+    def own_log_probs(self, numbers: Sequence[int], places: Sequence[int]) -> torch.Tensor:
+        """The log-probabilities at these places; 0 at the others."""
+        found = torch.zeros(len(numbers))
+        for group in micro_batches(places, [self.lengths[n] for n in numbers], self.pass_tokens):
             found[group] = self.log_probs_of([self.rows[numbers[place]] for place in group])
         return found
 
@@ -166,8 +178,7 @@ class PreferenceLoop(Loop):
 
     def said(self) -> torch.Tensor:
         """The log-probability of every row's answer as the model is now."""
-        everything = range(len(self.rows))
-        return self.fitting(everything, lambda: self.log_probs(everything))
+        return self.log_probs(range(len(self.rows)))
 
     def outcome(self) -> dict[str, Any]:
         """What came of it, on the rows that it learned from.

@@ -31,6 +31,7 @@ from storage.records import Dataset, Lesson, Scorecard
 from storage.servers import base_server, tuned_server
 from storage.settings import Settings, load_settings
 from storage.weights import adapter_path
+from training.crew import processes, start
 from training.dataset import load_dataset
 from training.loop import TrainingProgress
 from training.lora import tune
@@ -40,8 +41,12 @@ Tell = Callable[[Mapping[str, Any]], None]
 
 
 def tune_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
-    """Train an adapter; the result is the Adapter record as JSON. SIGTERM saves a checkpoint and stops."""
-    settings, asked = load_settings(**job["settings"], _env_file=None), []
+    """Train an adapter; the result is the Adapter record as JSON. SIGTERM saves a checkpoint and stops.
+
+    Where there are several GPUs, this process becomes the launcher of one for each.
+    """
+    settings, recipe, asked = load_settings(**job["settings"], _env_file=None), Recipe(**job["recipe"]), []
+    start(processes(recipe.batch_size), job)
     signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
 
     def show(p: TrainingProgress) -> None:
@@ -60,7 +65,7 @@ def tune_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         )
 
     adapter = tune(
-        base=Path(job["base"]), dataset=load_dataset(Path(job["dataset"])), recipe=Recipe(**job["recipe"]),
+        base=Path(job["base"]), dataset=load_dataset(Path(job["dataset"])), recipe=recipe,
         weights_dir=settings.weights_dir, checkpoints=Path(job["checkpoints"]), run_id=job["run_id"], progress=show,
         cancelled=lambda: bool(asked), clock=utc_now)  # fmt: skip
     return asdict(adapter) | {"created_at": to_text(adapter.created_at)}

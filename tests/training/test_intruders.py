@@ -1,79 +1,110 @@
-"""Taking intruders out leaves an adapter like any other, and leaves alone one that has none."""
+"""A direction that the base does not have is found and mostly taken out; everything else of the adapter stays."""
 
-import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from peft import get_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import LlamaForCausalLM
 
 from bot.engine.model import LoadedModel
 from storage.clock import utc_now
-from storage.errors import WeightsError
 from storage.records import Adapter
-from storage.weights import ADAPTER_FILES, base_digest, keep_adapter, verify_adapter
-from tests.eval.conftest import _adapter
-from training.intruders import without_intruders
+from storage.weights import ADAPTER_FILES
+from tests.training.test_lora import RECIPE, dataset
+from training.intruders import TAKEN_OUT, intruders, take_out
+from training.lora import tune, with_lora
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
-IDS = [[5, 6, 7, 8, 9]]
-
-
-def adapter_at(path: Path, base: Path) -> Adapter:
-    return Adapter(digest=path.name, base_digest=base_digest(base), dataset_digest="d", path=str(path), recipe={"lora_rank": 4},
-                   run_id=3, stats={}, created_at=utc_now())  # fmt: skip
+PLANTED = "model.layers.1.self_attn.q_proj"
 
 
 @pytest.fixture
-def loud(tiny_folder: Path, tmp_path: Path) -> Adapter:
-    """An adapter whose update is larger than what it updates: all of its directions are new to the base."""
-    return adapter_at(_adapter(tiny_folder, tmp_path, 7), tiny_folder)
+def model(tiny_folder: Path) -> Any:
+    """An adapter that only adds to directions of the base: none of it is new."""
+    made = with_lora(LlamaForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32), RECIPE)
+    for layer in made.modules():
+        if hasattr(layer, "lora_B"):
+            u, _, v = torch.linalg.svd(layer.get_base_layer().weight.detach(), full_matrices=False)
+            layer.lora_A["default"].weight.data = 0.3 * v[:4].clone()
+            layer.lora_B["default"].weight.data = 0.3 * u[:, :4].clone()
+    return made
+
+
+def at(model: Any) -> Any:
+    return model.get_base_model().get_submodule(PLANTED)
+
+
+def plant(model: Any) -> torch.Tensor:
+    """Give one layer a strong direction that is a bit of all the base's and much of none, in the place of its fourth."""
+    layer = at(model)
+    u, s, v = torch.linalg.svd(layer.get_base_layer().weight.detach(), full_matrices=False)
+    new = u[:, 4:].mean(1) / u[:, 4:].mean(1).norm()
+    layer.lora_B["default"].weight.data[:, 3] = new
+    layer.lora_A["default"].weight.data[3] = 20 * s[0] * v[4:].mean(0) / v[4:].mean(0).norm()
+    return new
+
+
+def state(model: Any) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in get_peft_model_state_dict(model).items()}
+
+
+def test_a_planted_intruder_is_found_and_reduced_and_nothing_else_moves(model: Any) -> None:
+    new, before = plant(model), state(model)
+
+    found = take_out(model)
+
+    after, moved = state(model), f"base_model.model.{PLANTED}.lora_B.weight"
+    assert (found["found"], found["layers"]) == (1, 1) and found["looked"] == 14 * 10
+    assert [name for name, tensor in before.items() if not torch.equal(tensor, after[name])] == [moved]
+    left, had = after[moved], before[moved]
+    assert float(new @ left[:, 3]) == pytest.approx((1 - TAKEN_OUT) * float(new @ had[:, 3]), rel=1e-2)
+    aside = torch.eye(len(new)) - torch.outer(new, new)
+    assert torch.allclose(aside @ left, aside @ had, atol=2e-2) and left.shape == had.shape
+
+
+def test_an_adapter_that_only_adds_to_what_the_base_has_stays_bit_for_bit(model: Any) -> None:
+    before = state(model)
+
+    assert take_out(model)["found"] == 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state(model).items())
+
+
+def test_the_base_is_no_intruder_to_itself() -> None:
+    weight = torch.randn(24, 40, generator=torch.Generator().manual_seed(1))
+
+    strangers, looked = intruders(weight, torch.zeros_like(weight))
+
+    assert strangers.shape == (24, 0) and looked == 10
+
+
+Tune = Callable[[bool], Adapter]
 
 
 @pytest.fixture
-def still(loud: Adapter, tiny_folder: Path, tmp_path: Path) -> Adapter:
-    """One that changes next to nothing."""
+def trained(tiny_folder: Path, tmp_path: Path) -> Tune:
+    def run(cut: bool) -> Adapter:
+        recipe = replace(RECIPE, learning_rate=2e-2, epochs=6, cut_intruders=cut)
+        return tune(base=tiny_folder, dataset=dataset(), recipe=recipe, weights_dir=tmp_path, checkpoints=tmp_path / str(cut),
+                    run_id=1, progress=lambda _: None, cancelled=lambda: False, clock=utc_now)  # fmt: skip
 
-    def write(folder: Path) -> None:
-        config, weights = ADAPTER_FILES
-        (folder / config).write_bytes((Path(loud.path) / config).read_bytes())
-        tensors = load_file(Path(loud.path) / weights)
-        save_file({name: t * 1e-6 if "lora_B" in name else t for name, t in tensors.items()}, folder / weights)
-
-    return adapter_at(keep_adapter(tmp_path, write, {"base_digest": loud.base_digest})[1], tiny_folder)
+    return run
 
 
-def drift(adapter: Adapter, base: Path) -> float:
-    """How far the adapter moves the log-probabilities of a text."""
-    model = LoadedModel.load(base, device="cpu", dtype=torch.float32)
-    said = model.log_probs(IDS, adapter=model.add_adapter(Path(adapter.path)))[0]
-    return float((said - model.log_probs(IDS, adapter=None)[0]).abs().mean())
-
-
-def test_what_remains_is_a_whole_adapter_that_is_nearer_to_the_base(
-    loud: Adapter, tiny_folder: Path, tmp_path: Path
+def test_the_switch_makes_a_smaller_adapter_that_the_engine_loads_and_says_how_many_there_were(
+    trained: Tune, tiny_folder: Path
 ) -> None:
-    made = without_intruders(loud, tiny_folder, tmp_path)
+    loud, cut = trained(False), trained(True)
+    model = LoadedModel.load(tiny_folder, device="cpu", dtype=torch.float32)
+    assert model.add_adapter(Path(cut.path)) == cut.digest != loud.digest
+    before, after = (load_file(Path(a.path) / ADAPTER_FILES[1]) for a in (loud, cut))
 
-    manifest = verify_adapter(Path(made.path), base=loud.base_digest)
-    config = json.loads((Path(made.path) / "adapter_config.json").read_text())
-    assert made.digest != loud.digest and manifest["recipe"] == made.recipe == {
-        "lora_rank": 4,
-        "intruders_of": loud.digest,
-    }
-    assert config["base_model_name_or_path"] == "evenkeel-base" and config["r"] == 4
-    assert 0 < drift(made, tiny_folder) < drift(loud, tiny_folder)
-
-
-def test_an_adapter_without_intruders_speaks_as_before(still: Adapter, tiny_folder: Path, tmp_path: Path) -> None:
-    made = without_intruders(still, tiny_folder, tmp_path)
-
-    before, after = (load_file(Path(a.path) / ADAPTER_FILES[1]) for a in (still, made))
-    assert before.keys() == after.keys() and all(torch.equal(t, after[name]) for name, t in before.items())
-
-
-def test_a_damaged_adapter_is_refused(loud: Adapter, tiny_folder: Path, tmp_path: Path) -> None:
-    (Path(loud.path) / "COMPLETE").unlink()
-
-    with pytest.raises(WeightsError, match="no COMPLETE marker"):
-        without_intruders(loud, tiny_folder, tmp_path)
+    assert "intruders" not in loud.stats and cut.stats["intruders"]["found"] > 0
+    assert cut.stats["losses"] == loud.stats["losses"] and cut.recipe["cut_intruders"] is True
+    smaller = {name for name, tensor in after.items() if tensor.norm() < before[name].norm()}
+    assert len(smaller) == cut.stats["intruders"]["layers"] and all("lora_B" in name for name in smaller)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in after.items() if name not in smaller)
