@@ -27,7 +27,7 @@ CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)", re.DOTALL)
 LINK = re.compile(
     r"!?\[([^\[\]\n]{0,300})\]\(\s*<?((?:[^\s()<>]|\([^\s()<>]*\)){1,2000})>?(?:\s+[\"'][^\"'\n]{0,300}[\"'])?\s*\)"
 )
-ADDRESS = re.compile(r"(?:https?|ftp)://[^\s\x00\x01<>()\[\]|`\"']+|www\.[^\s\x00\x01<>()\[\]|`\"']+", re.IGNORECASE)
+ADDRESS = re.compile(r"(?:https?|ftp)://[^\s\x00\x01<>()\[\]|`\"']*|www\.[^\s\x00\x01<>()\[\]|`\"']+", re.IGNORECASE)
 LOOKS_LIKE_ADDRESS = re.compile(r"://|\b[\w-]+\.[a-z]{2,}\b", re.IGNORECASE)
 BOLD = re.compile(r"(\*\*|__)(?=\S)(.{1,500}?)(?<=\S)\1")
 ITALIC = re.compile(r"(?<![\w*])\*(?=[^\s*])([^*\n]{1,500}?)(?<=[^\s*])\*(?![\w*])")

@@ -78,6 +78,7 @@ def test_nothing_in_model_text_can_act(text: str) -> None:
 @given(hostile)
 @example("[a](https://acme.example/x>)")
 @example("[<!channel>](https://acme.example)")
+@example("http://")
 def test_only_links_into_allowed_domains_are_live(text: str) -> None:
     shown = safe(text, ["acme.example"])
 
