@@ -133,17 +133,10 @@ class Cycle:
         adapter = Adapter(**{**made, "created_at": from_text(made["created_at"])})
         self.ledger.lessons.add_adapter(adapter)
         self.move("training", adapter_digest=adapter.digest)
-        speed, loss = adapter.stats["tokens_per_s"], adapter.stats["final_loss"]
-        self.note(
-            "training",
-            began,
-            f"adapter {short(adapter.digest)}: {adapter.stats['tokens']} tokens at {speed:.0f} a second, last loss {loss:.3f}{', base in 4 bit' if adapter.stats.get('base_bits') == 4 else ''}",
-        )
-        if outcome := adapter.stats.get("preferences"):
-            self.ledger.runs.note(self.run.run_id, "training", in_words(outcome))
-        if cut := adapter.stats.get("intruders"):
-            text = f"{cut['found']} of the {cut['looked']} strongest directions were intruders, in {cut['layers']} layers: mostly taken out"
-            self.ledger.runs.note(self.run.run_id, "training", text)
+        first, *more = history_of(adapter)
+        self.note("training", began, first)
+        for line in more:
+            self.ledger.runs.note(self.run.run_id, "training", line)
         return adapter
 
     def judge(self, dataset: Dataset, trained: Adapter, scales: Sequence[float]) -> int:
@@ -350,6 +343,21 @@ def summary_of(dataset: Dataset, fewest: int) -> dict[str, Any]:
         "findings": [finding for finding in dataset.manifest["lint"] if finding["done"] in ("held", "warned")],
         "refusal": refusal,
     }
+
+
+def history_of(adapter: Adapter) -> list[str]:
+    """What a run's history says of a training, a line each."""
+    stats = adapter.stats
+    held = ", the base in 4 bit" if stats.get("base_bits") == 4 else ""
+    on = f" on {stats['processes']} devices" if stats.get("processes", 1) > 1 else ""
+    pace = f"{stats['tokens']} tokens at {stats['tokens_per_s']:.0f} a second{on}{held}"
+    lines = [f"adapter {short(adapter.digest)}: {pace}, last loss {stats['final_loss']:.3f}"]
+    if outcome := stats.get("preferences"):
+        lines.append(in_words(outcome))
+    if cut := stats.get("intruders"):
+        found = f"{cut['found']} of the {cut['looked']} strongest directions were intruders, in {cut['layers']} layers"
+        lines.append(f"{found}: mostly taken out")
+    return lines
 
 
 def warnings_of(dataset: Dataset, recipe: Recipe) -> list[str]:
