@@ -36,7 +36,7 @@ def load_base(folder: Path, device: str) -> Any:
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
     return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, quantization_config=form, device_map={"": device})  # fmt: skip
+        folder, dtype=dtype, quantization_config=form, device_map=device)  # fmt: skip
 
 
 def wants_four_bits(weights: int, memory: int) -> bool:

@@ -19,7 +19,6 @@ from eval.gate import decide, weaker_may_pass
 from eval.policy import for_scales, policy_from
 from eval.report import publish
 from storage.clock import from_text
-from storage.digests import short
 from storage.errors import Busy, EvenkeelError, GateSaidNo, LostLease, TooLittleData
 from storage.ledger import Ledger
 from storage.promotions import GATE
@@ -29,7 +28,8 @@ from storage.settings import Settings
 from storage.weights import adapter_path, verify_adapter
 from training.child import run_child
 from training.dataset import Built, build_dataset, load_dataset, load_replay, save_dataset
-from training.preferences import counted, in_words, outlook
+from training.history import history_of
+from training.preferences import counted, outlook
 from training.sources import gather, lint_context
 from training.trainers import Trainer
 
@@ -137,14 +137,10 @@ class Cycle:
         adapter = Adapter(**{**made, "created_at": from_text(made["created_at"])})
         self.ledger.lessons.add_adapter(adapter)
         self.move("training", adapter_digest=adapter.digest)
-        self.note("training", began, f"adapter {short(adapter.digest)}: {in_numbers(adapter.stats)}")
-        if outcome := adapter.stats.get("preferences"):
-            self.ledger.runs.note(self.run.run_id, "training", in_words(outcome))
-        if cut := adapter.stats.get("intruders"):
-            said = (
-                f"{cut['found']} of the {cut['looked']} strongest directions were intruders, in {cut['layers']} layers"
-            )
-            self.ledger.runs.note(self.run.run_id, "training", f"{said}: mostly taken out")
+        first, *more = history_of(adapter)
+        self.note("training", began, first)
+        for line in more:
+            self.ledger.runs.note(self.run.run_id, "training", line)
         return adapter
 
     def cancel_elsewhere(self) -> str:
@@ -377,15 +373,6 @@ def warnings_of(dataset: Dataset, recipe: Recipe) -> list[str]:
     return (
         [*found, f"preferences are not learned: {told.missing}."] if recipe.preferences and not told.method else found
     )
-
-
-def in_numbers(stats: Mapping[str, Any]) -> str:
-    """A training in a line; a server elsewhere may not say everything."""
-    speed = f" at {stats['tokens_per_s']:.0f} a second" if "tokens_per_s" in stats else ""
-    parts = [f"{stats['tokens']} tokens{speed}"] if "tokens" in stats else []
-    parts += [f"last loss {stats['final_loss']:.3f}"] if "final_loss" in stats else []
-    parts += ["base in 4 bit"] if stats.get("base_bits") == 4 else []
-    return ", ".join(parts) or "no numbers"
 
 
 def require_enough(dataset: Dataset, fewest: int) -> None:

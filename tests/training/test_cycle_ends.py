@@ -17,6 +17,7 @@ from storage.settings import Settings, load_settings
 from training import cycle
 from training.clock import last_request
 from training.cycle import CancelledRun, Cycle, run_cycle
+from training.history import history_of
 from training.trainers import HERE
 
 
@@ -227,3 +228,17 @@ def test_a_dry_run_estimates_from_the_runs_that_trained_before(ledger: Ledger, s
     assert pace and (pace.seconds_per_row, pace.other_s, pace.runs) == (1.0, 60.0, 3)
     run = rehearsed(ledger, settings, 90)
     assert run.progress["dry_run"]["seconds"] == run.progress["dry_run"]["train"] * 1.0 + 60.0
+
+
+def test_a_runs_history_says_what_was_special_about_a_training_and_nothing_where_nothing_was() -> None:
+    def lines(**more: Any) -> list[str]:
+        stats = {"tokens": 900, "tokens_per_s": 200.4, "final_loss": 1.5, "base_bits": 16, "processes": 1} | more
+        return history_of(Adapter(digest="abcdef" * 4, base_digest="b", dataset_digest="d", path="", recipe={}, run_id=None,
+                                  stats=stats, created_at=datetime.now(UTC)))  # fmt: skip
+
+    (plain,) = lines()
+    large, cut = lines(base_bits=4, processes=2, intruders={"found": 3, "layers": 2, "looked": 140})
+
+    assert plain.endswith(": 900 tokens at 200 a second, last loss 1.500")
+    assert large.endswith(": 900 tokens at 200 a second on 2 devices, the base in 4 bit, last loss 1.500")
+    assert cut == "3 of the 140 strongest directions were intruders, in 2 layers: mostly taken out"

@@ -158,6 +158,20 @@ def test_where_memory_runs_out_the_passes_get_smaller_from_the_first_look_on(
     assert max(scarce.passes) <= 100 and tight.losses == pytest.approx(roomy.losses, abs=1e-3)
 
 
+@pytest.mark.parametrize("told", [pairs(), verdicts()])
+def test_where_only_the_gradient_is_too_much_the_step_stays_the_same(
+    make: Make, monkeypatch: pytest.MonkeyPatch, told: list[Preference]
+) -> None:
+    roomy, tight = make(told), make(told)
+    scarce, real = Scarce(tight, 100, MemoryError), tight.at_answers
+    monkeypatch.setattr(tight, "at_answers", lambda rows: (scarce if torch.is_grad_enabled() else real)(rows))
+
+    loss, wanted = roomy.passes(roomy.steps[0]), gradients(roomy)
+
+    assert tight.passes(tight.steps[0]) == pytest.approx(loss, rel=1e-4) and same(wanted, gradients(tight))
+    assert scarce.refused and tight.pass_tokens < roomy.pass_tokens
+
+
 def parts(row: Row) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """A row's prompt and its answer."""
     start = row.mask.index(True)
