@@ -107,7 +107,7 @@ def _marks(text: str) -> Marks:
 
 def _count(marks: Marks) -> NDArray[np.float64]:
     """Of each column's bits."""
-    return np.bitwise_count(marks).sum(axis=0, dtype=np.uint16).astype(np.float64)
+    return np.asarray(np.bitwise_count(marks).sum(axis=0, dtype=np.uint16), dtype=np.float64)
 
 
 def _digest(dataset: str, body: bytes) -> bytes:
