@@ -21,6 +21,7 @@ from bot.commands import Commands
 from bot.corrections import Corrections
 from bot.delivery import Delivery
 from bot.digest import Digest
+from bot.far import Far
 from bot.home import home
 from bot.intake import Intake
 from bot.model_view import ModelView
@@ -85,8 +86,8 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
     workers = Workers()
     shadow = Shadow(ledger=ledger, models=models, deadline_s=settings.answer_deadline_s)
     asking = Asking(
-        settings=settings, ledger=ledger, me=me, models=models, delivery=delivery, shadow=shadow, wake=workers.wake
-    )
+        settings=settings, ledger=ledger, me=me, models=models, delivery=delivery, shadow=shadow,
+        far=Far(settings=settings, ledger=ledger), wake=workers.wake)  # fmt: skip
     reasons = Reasons(ledger=ledger, client=client, roles=roles)
     reactions = Reactions(settings=settings, ledger=ledger, roles=roles, reasons=reasons)
     draw = partial(show_home, client, roles, ledger, settings)

@@ -14,6 +14,7 @@ import structlog
 from bot.answer_view import DOUBT, STOPPED, Part, apology, parts_of
 from bot.delivery import Delivery, NotHere, NotNow
 from bot.doubt import unsure
+from bot.far import Far
 from bot.models import UNREACHABLE, Models
 from bot.preview import Preview
 from bot.question import LONGEST_QUESTION, fault_of, language_of, plain
@@ -43,6 +44,7 @@ class Asking:
     models: Models
     delivery: Delivery
     shadow: Shadow
+    far: Far
     wake: Callable[[str], None]  # something ended: the shadow and the next question of the thread need not wait
     retry_s: float = 2.0
     lease_s: float = LEASE_S
@@ -162,11 +164,16 @@ class Asking:
         return self._held_back(answer)
 
     def _ask(self, question: Question, deadline_s: float, hear: Callable[[str], None]) -> Answer:
-        """The champion's answer; while it shares, that of who speaks in this conversation."""
-        sharing, messages = self.ledger.promotions.sharing(), question.messages
+        """The champion's answer; while it shares, that of who speaks in this conversation; far from its lessons, the base's."""
+        messages = question.messages
+        if far := self.far.of(question):
+            answer = self.models.ask_other(None, messages, deadline_s=deadline_s, on_text=hear)
+            by_base = answer.status == "ok" and answer.adapter_digest is None
+            return replace(answer, params={**answer.params, "far": far}) if by_base else answer
+        sharing = self.ledger.promotions.sharing()
         if sharing is None or sharing.is_champions(question.conversation_id):
             return self.models.ask("tuned", messages, deadline_s=deadline_s, on_text=hear)
-        return self.models.ask_other(sharing, messages, deadline_s=deadline_s, on_text=hear)
+        return self.models.ask_other(sharing.other, messages, deadline_s=deadline_s, on_text=hear)
 
     def _held_back(self, answer: Answer) -> Answer:
         """The answer, or that it was not sure enough to be shown; what it would have said stays on record."""

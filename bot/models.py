@@ -20,7 +20,7 @@ from bot.voices import Voices
 from storage.digests import short
 from storage.errors import EvenkeelError
 from storage.ledger import Ledger
-from storage.records import Answer, Message, Role, Sharing
+from storage.records import Answer, Message, Role
 from storage.servers import Server
 from storage.settings import BASE_NAME, Settings
 
@@ -78,19 +78,19 @@ class Models:
 
     def ask_other(
         self,
-        sharing: Sharing,
+        digest: str | None,
         messages: Sequence[Message],
         *,
         deadline_s: float,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
-        """A customer's answer by who speaks beside a champion that shares: an earlier adapter, or the base alone.
+        """A customer's answer by another than the champion: this adapter, or the base alone (None).
 
-        Where its server refuses that one, the champion answers: nobody goes without an answer for the sake of a comparison.
+        Where its server refuses that one, the champion answers: nobody goes without an answer for the sake of another's.
         """
         until = time.monotonic() + deadline_s
         wanted = _Wanted(role="tuned", messages=messages, deadline_s=deadline_s, silent=False, on_text=on_text)
-        answer = self._ask(wanted, lambda: self._other(sharing.other))
+        answer = self._ask(wanted, lambda: self._other(digest))
         if answer.reason.startswith(REFUSED):
             return self.ask("tuned", messages, deadline_s=max(0.1, until - time.monotonic()), on_text=on_text)
         return answer

@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.feature_extraction.text import HashingVectorizer
 
 from eval.metrics import token_f1
+from storage.grams import Floats, vectors
 
-Floats = NDArray[np.float64]
 PERMUTATIONS, SEED = 999, 20_261_126
-FEATURES, GRAMS = 4_096, (2, 4)
+FEATURES = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +38,7 @@ def drift(before: Sequence[tuple[str, str]], now: Sequence[tuple[str, str]]) -> 
     if min(len(before), len(now)) < 2:
         raise ValueError(f"{len(before)} questions before and {len(now)} now: two a side are needed")
     labels = _shuffled(len(before), len(now))
-    kernel = _kernel(vectors([text for text, _ in (*before, *now)]))
+    kernel = _kernel(vectors([text for text, _ in (*before, *now)], FEATURES))
     names = sorted({language for _, language in (*before, *now)})
     spoken = np.array([[language == name for name in names] for _, language in (*before, *now)], dtype=np.float64)
     apart = np.abs(labels @ spoken)  # (1 + PERMUTATIONS, languages)
@@ -53,15 +51,9 @@ def drift(before: Sequence[tuple[str, str]], now: Sequence[tuple[str, str]]) -> 
     )
 
 
-def vectors(texts: Sequence[str]) -> Floats:
-    """(n, FEATURES), each of length 1."""
-    hashed = HashingVectorizer(analyzer="char_wb", ngram_range=GRAMS, n_features=FEATURES, alternate_sign=False)
-    return np.asarray(hashed.transform([text.casefold() for text in texts]).toarray(), dtype=np.float64)
-
-
 def distance(questions: Sequence[str], training: Sequence[str]) -> float:
     """The median distance of the questions to the nearest training question, 0 (the same n-grams) to 1 (none in common)."""
-    return float(np.median(1 - (vectors(questions) @ vectors(training).T).max(1)))
+    return float(np.median(1 - (vectors(questions, FEATURES) @ vectors(training, FEATURES).T).max(1)))
 
 
 def _kernel(rows: Floats) -> Floats:

@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     admit_doubt: bool = Field(
         True, description="say that it is not sure instead of guessing, below the threshold measured on the holdout"
     )
+    far_questions: Literal["tuned", "base"] = Field(
+        "tuned",
+        description="who answers a question that is far from all lessons: tuned, or base alone (from the next run's champion on)",
+    )
 
     # Data
     data_dir: Path = Field(Path("var"), description="folder of the ledger, adapters, datasets and reports")

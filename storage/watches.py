@@ -26,13 +26,14 @@ class Watches:
         """The team's and the customers' votes that stand on answers to questions asked since the promotion.
 
         One a person and answer; who says both in equal parts says nothing. `other`: the adapter beside the champion (None:
-        the base alone); what else has spoken since is left out.
+        the base alone); what else has spoken since is left out, and so are questions that only the base answers because they
+        are far: they would be no fair comparison.
         """
         rows = self._connections.db.execute(
             "SELECT r.user, a.adapter_digest IS :champion, sum(r.sign), max(r.role) IN ('agent','admin')"
             " FROM exchanges e JOIN answers a ON a.exchange_id=e.exchange_id AND a.role='tuned' AND a.status='ok'"
             " JOIN ratings r ON r.exchange_id=e.exchange_id"
-            " WHERE e.asked_at >= :since AND (a.adapter_digest IS :champion OR a.adapter_digest IS :other)"
+            " WHERE e.asked_at >= :since AND json_extract(a.params, '$.far') IS NULL AND (a.adapter_digest IS :champion OR a.adapter_digest IS :other)"
             " GROUP BY e.exchange_id, r.user HAVING sum(r.sign) <> 0"
             " ORDER BY max(CAST(r.event_ts AS REAL)), e.exchange_id",
             {"champion": champion.adapter_digest, "other": other, "since": to_text(champion.at)},

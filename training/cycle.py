@@ -22,6 +22,7 @@ from storage.clock import from_text
 from storage.errors import Busy, EvenkeelError, GateSaidNo, LostLease, TooLittleData
 from storage.ledger import Ledger
 from storage.promotions import GATE
+from storage.reach import keep_reach
 from storage.recipe import Recipe, recipe_from, warnings_for_rows
 from storage.records import Adapter, Dataset, Lesson, Promotion, Run, RunState, Scorecard
 from storage.settings import Settings
@@ -93,6 +94,7 @@ class Cycle:
         dataset = collect(self.ledger, self.settings, recipe).dataset
         require_enough(dataset, self.settings.min_lessons)
         path = save_dataset(dataset, self.settings.datasets_dir)
+        keep_reach(dataset, path)
         self.ledger.lessons.add_dataset(dataset.digest, str(path), dataset.manifest)
         self.move("building", dataset_digest=dataset.digest)
         lint = dataset.manifest["lint"]

@@ -145,7 +145,7 @@ def test_at_a_server_of_others_both_are_proven_before_a_customer_asks(follower: 
 
     sharing = follower.ledger.promotions.sharing()
     assert sharing is not None
-    other = follower.models.ask_other(sharing, QUESTION, deadline_s=5)
+    other = follower.models.ask_other(sharing.other, QUESTION, deadline_s=5)
 
     assert (other.role, other.adapter_digest, other.params["proof"]) == ("tuned", first, "canary")
     assert follower.ask().adapter_digest == second
@@ -161,7 +161,7 @@ def test_at_a_server_of_others_the_base_speaks_beside_the_first_champion(followe
     sharing = follower.ledger.promotions.sharing()
     assert sharing is not None and sharing.before is None
 
-    other = follower.models.ask_other(sharing, QUESTION, deadline_s=5)
+    other = follower.models.ask_other(sharing.other, QUESTION, deadline_s=5)
 
     assert (other.role, other.adapter_digest, other.base_digest) == ("tuned", None, f"name:{BASE_MODEL}")
     assert "priority" not in follower.server.questions(BASE_MODEL)[-1]

@@ -12,11 +12,14 @@ import pytest
 
 from storage.errors import Busy, LostLease
 from storage.ledger import Ledger
+from storage.reach import load_reach
+from storage.recipe import recipe_from
 from storage.records import Adapter, Decision, Ticket
 from storage.settings import Settings, load_settings
 from training import cycle
 from training.clock import last_request
 from training.cycle import CancelledRun, Cycle, run_cycle
+from training.dataset import save_dataset
 from training.history import history_of
 from training.trainers import HERE
 
@@ -160,12 +163,16 @@ def test_the_checkpoints_of_a_run_that_ended_are_gone(work: Cycle) -> None:
     assert not work.checkpoints.exists()
 
 
-def rehearsed(ledger: Ledger, settings: Settings, tickets: int) -> Any:
-    """A dry run over so many tickets, brought to its end."""
+def imported(ledger: Ledger, tickets: int) -> None:
     rows = [Ticket(ticket_id=f"t{n}", conversation_id=f"c{n}", question=f"How do I do thing {n} in room {n * 7}?",
                    answer=f"Open menu {n}, choose entry {n * 3}, write to help{n}@mail.example.", approved=n > 0)
             for n in range(tickets)]  # fmt: skip
     ledger.lessons.import_tickets(rows, file="t", file_digest="f", columns={}, actor="test")
+
+
+def rehearsed(ledger: Ledger, settings: Settings, tickets: int) -> Any:
+    """A dry run over so many tickets, brought to its end."""
+    imported(ledger, tickets)
     ledger.runs.request(reason="command", requested_by="U0INES", overrides={"dry_run": True, "epochs": 1.0})
     run = ledger.runs.claim(owner="one", lease_s=60)
     assert run
@@ -194,6 +201,20 @@ def test_a_dry_run_says_what_would_be_trained_and_trains_nothing(
     )
     assert ledger.runs.history(run.run_id)[-1]["data"]["dry_run"] == found
     assert not settings.datasets_dir.exists() and ledger.runs.pace() is None
+
+
+def test_a_run_keeps_the_reach_of_its_lessons_beside_a_dataset_that_was_there_too(
+    work: Cycle, ledger: Ledger, settings: Settings
+) -> None:
+    imported(ledger, 90)
+    recipe = recipe_from(settings, {})
+    folder = save_dataset(cycle.collect(ledger, settings, recipe).dataset, settings.datasets_dir)  # an older version's
+
+    dataset = work.build(recipe)
+
+    reach = load_reach(folder)
+    learned = next(row.question for row in dataset.train if row.source == "ticket")
+    assert folder.name == dataset.digest and reach.distance([learned]) == 0 < reach.threshold < 1
 
 
 def test_the_clock_takes_a_dry_run_for_none(ledger: Ledger, settings: Settings) -> None:
