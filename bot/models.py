@@ -86,12 +86,12 @@ class Models:
     ) -> Answer:
         """A customer's answer by another than the champion: this adapter, or the base alone (None).
 
-        Where its server refuses that one, the champion answers: nobody goes without an answer for the sake of another's.
+        Where its server is away or refuses that one, the champion answers: nobody goes without an answer for the sake of another's.
         """
         until = time.monotonic() + deadline_s
         wanted = _Wanted(role="tuned", messages=messages, deadline_s=deadline_s, silent=False, on_text=on_text)
         answer = self._ask(wanted, lambda: self._other(digest))
-        if answer.reason.startswith(REFUSED):
+        if answer.reason.startswith((REFUSED, UNREACHABLE)):
             return self.ask("tuned", messages, deadline_s=max(0.1, until - time.monotonic()), on_text=on_text)
         return answer
 

@@ -84,10 +84,11 @@ def test_a_near_question_and_what_follows_it_are_the_champions_and_a_far_thread_
     assert asked(slack, live.ledger, ASK, other)[1] == B
 
 
-def test_where_the_base_is_refused_the_champion_answers_and_its_row_does_not_say_far(
-    slack: Any, live: Live, engine: ModelServer, far: Bot
+@pytest.mark.parametrize("mode", ["gone", "down"])
+def test_where_the_base_is_refused_or_away_the_champion_answers_and_its_row_does_not_say_far(
+    slack: Any, live: Live, engine: ModelServer, far: Bot, mode: str
 ) -> None:
-    engine.base_mode = "gone"
+    engine.base_mode = mode
     ts, adapter, _ = asked(slack, live.ledger, FAR)
 
     tuned = exchange(slack, live.ledger, ts).tuned
