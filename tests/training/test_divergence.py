@@ -15,7 +15,7 @@ from storage.ledger import Ledger
 from storage.records import Adapter, Answer, Dataset, Decision, Lesson, Promotion, Question
 from storage.settings import load_settings
 from storage.weights import base_digest
-from tests.bot.facts import NOW
+from tests.bot.facts import BASE, NOW
 from tests.eval.conftest import _adapter
 from training import divergence, worker
 from training.child import Heartbeat
@@ -57,7 +57,9 @@ class House:
                 ts = f"{self.number}.5"
                 question = Question(team="T", channel="C", thread_ts=thread or ts, ts=ts, asker="U0MIA", text="How?", source=source,
                                     asked_at=self.now, messages=({"role": "user", "content": f"How {self.number}?"},))  # fmt: skip
-                said = Answer(role="tuned", status="ok", text=text, adapter_digest=adapter or self.adapter)
+                said = Answer(
+                    role="tuned", status="ok", text=text, base_digest=BASE, adapter_digest=adapter or self.adapter
+                )
                 self.ledger.exchanges.record(self.ledger.exchanges.open(question), said)
 
     def run_child(self, step: str, job: Mapping[str, Any], heartbeat: Heartbeat) -> dict[str, Any]:
@@ -256,7 +258,8 @@ def test_an_idle_worker_looks_and_a_stop_ends_the_measurement(house: House, monk
     house.promote()
     house.ask(FEWEST)
     house.child = stopped
-    monkeypatch.setattr(worker, "work_once", lambda *_: False)
+    rounds = iter([False, False])
+    monkeypatch.setattr(worker, "work_once", lambda *_: next(rounds))
     try:
         run_worker(house.settings, house.ledger)
     finally:
