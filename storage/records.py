@@ -395,13 +395,13 @@ class Sharing:
 class Watching:
     """One look at what came after a promotion, in words (`said`) and as data that it can be judged again from (`seen`).
 
-    `kind`: votes (of the team; they may roll back), customers (their votes), disagreement (with the base), drift (of the
-    questions; of no promotion). Append-only.
+    `kind`: votes (of the team; they may roll back), customers (their votes), disagreement (with the base, in words),
+    divergence (from the base, in nats), drift (of the questions; of no promotion). Append-only.
     """
 
     watch_id: int
     promotion_id: int | None
-    kind: Literal["votes", "customers", "disagreement", "drift"]
+    kind: Literal["votes", "customers", "disagreement", "divergence", "drift"]
     verdict: Literal["watching", "rollback", "graduated", "alert"]
     said: str
     seen: dict[str, Any]

@@ -5,17 +5,27 @@ Promise: append-only, and a look that saw nothing new leaves no row. No person i
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from storage.clock import Clock, from_text, to_text
 from storage.database import Connections
-from storage.records import Promotion, Watching
+from storage.records import Message, Promotion, Watching
 
 Votes = tuple[
     tuple[str, bool, int], ...
 ]  # (person, whether on the champion's answer, +1 or −1), in the order of their giving
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What the champion was asked, thread and all, and what it said."""
+
+    exchange_id: int
+    messages: tuple[Message, ...]
+    text: str
 
 
 class Watches:
@@ -62,6 +72,18 @@ class Watches:
         ).fetchall()
         return tuple((text, language) for text, language in rows)
 
+    def answered_by(self, champion: Promotion, *, most: int) -> tuple[Answered, ...]:
+        """The newest answers of this champion to questions from Slack since its promotion, one a conversation, newest first."""
+        rows = self._connections.db.execute(
+            "SELECT max(e.exchange_id), e.messages, t.text FROM exchanges e JOIN answers t ON t.exchange_id=e.exchange_id"
+            " AND t.role='tuned' AND t.status='ok' WHERE e.asked_at >= ? AND t.adapter_digest IS ? AND e.source='slack'"
+            " GROUP BY e.team, e.channel, e.thread_ts ORDER BY 1 DESC LIMIT ?",
+            (to_text(champion.at), champion.adapter_digest, most),
+        ).fetchall()
+        return tuple(
+            Answered(exchange_id=number, messages=tuple(json.loads(said)), text=text) for number, said, text in rows
+        )
+
     def keep(self, kind: str, promotion_id: int | None, *, verdict: str, said: str, seen: Mapping[str, Any]) -> None:
         """Append what a look found, unless the last one of its kind found the same."""
         last = self.last(kind, promotion_id)
@@ -80,7 +102,8 @@ class Watches:
 
     def of(self, champion: Promotion | None) -> tuple[Watching, ...]:
         """The last look of each kind at this champion, and at the questions."""
-        mine = [(kind, champion.promotion_id) for kind in ("votes", "customers", "disagreement")] if champion else []
+        kinds = ("votes", "customers", "disagreement", "divergence")
+        mine = [(kind, champion.promotion_id) for kind in kinds] if champion else []
         found = (self.last(kind, number) for kind, number in [*mine, ("drift", None)])
         return tuple(row for row in found if row)
 

@@ -1,4 +1,4 @@
-"""The heavy steps of a run as a child process does them: tune, weaken and score.
+"""The heavy steps as a child process does them: tune, weaken and score of a run, and diverge of the watch after it.
 
 Knows models. Runs where torch may be loaded; the worker itself never does that.
 """
@@ -27,12 +27,13 @@ from storage.digests import short
 from storage.errors import WeightsError
 from storage.ledger import Ledger
 from storage.recipe import Recipe
-from storage.records import Dataset, Lesson, Scorecard
+from storage.records import Dataset, Lesson, Message, Scorecard
 from storage.servers import base_server, tuned_server
 from storage.settings import Settings, load_settings
 from storage.weights import adapter_path
 from training.crew import processes, start
 from training.dataset import load_dataset
+from training.divergence import MOST
 from training.loop import TrainingProgress
 from training.lora import tune
 from training.scales import scaled
@@ -198,8 +199,61 @@ def ask_the_judge(
     ledger.runs.note(run_id, "scoring", text)
 
 
+def diverge_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """How far a promotion's adapter is from the base, nats a token of each answer: of the newest that it gave (`live`)
+    and of as many that it gives to held-out questions here (`held_out`), both read again from their texts.
+    """
+    settings = load_settings(**job["settings"], _env_file=None)
+    ledger = Ledger(settings.ledger_path)
+    try:
+        champion = next(p for p in ledger.promotions.history() if p.promotion_id == job["promotion"])
+        live = ledger.watches.answered_by(champion, most=MOST)
+        adapter = ledger.lessons.adapter(champion.adapter_digest or "")
+    finally:
+        ledger.close()
+    model = LoadedModel.load(Path(job["base"]))
+    speaker = Answerer(
+        model=model, adapter=model.add_adapter(adapter_path(settings.weights_dir, champion.adapter_digest or ""))
+    )
+    held_out = _held_out(settings.datasets_dir / adapter.dataset_digest if adapter else None, model, settings)
+    given = answered(
+        speaker,
+        held_out,
+        count=len(live),
+        max_new_tokens=settings.max_new_tokens,
+        seed=settings.seed,
+        tell=lambda *_: None,
+    )
+    return {
+        "newest": live[0].exchange_id if live else None,
+        "live": _divergences(speaker, [(one.messages, one.text) for one in live]),
+        "held_out": _divergences(speaker, [(lesson.messages, text) for lesson, text in given]),
+    }
+
+
+def _held_out(folder: Path | None, model: LoadedModel, settings: Settings) -> list[Lesson]:
+    """One held-out lesson of each conversation that can be answered here; none where the dataset is not on this disk."""
+    if folder is None or not folder.is_dir():
+        return []
+    holdout = sorted(load_dataset(folder).holdout, key=lambda lesson: lesson.lesson_id)
+    room = model.context - settings.max_new_tokens
+    fitting = [one for one in holdout if one.answer.strip() and len(model.renderer.prompt(one.messages)) <= room]
+    return list({one.conversation_id: one for one in fitting}.values())
+
+
+def _divergences(speaker: Answerer, said: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
+    """The mean of each answer's tokens, its end token's place included; what does not fit the context is left out."""
+    model = speaker.model
+    assert isinstance(model, LoadedModel)
+    examples = [model.renderer.example(messages, text) for messages, text in said]
+    fitting = [(ids, sum(mask)) for ids, mask in examples if len(ids) <= model.context]
+    found = model.divergence([ids for ids, _ in fitting], [size for _, size in fitting], adapter=speaker.adapter)
+    return [round(float(places.mean()), 6) for places in found]
+
+
 STEPS: Mapping[str, Callable[[Mapping[str, Any], Tell], dict[str, Any]]] = {
     "tune": tune_step,
     "weaken": weaken_step,
     "score": score_step,
+    "diverge": diverge_step,
 }

@@ -1,4 +1,4 @@
-"""The worker process: the clock, and one run after the other.
+"""The worker process: the clock, one run after the other, and between them a look at how far the champion is from the base.
 
 Promise: a run is worked on by one worker; SIGTERM saves a checkpoint and leaves the run to the next worker at once.
 """
@@ -16,6 +16,7 @@ from storage.ledger import Ledger
 from storage.settings import Settings
 from training.clock import start_clock
 from training.cycle import LEASE_S, run_cycle
+from training.divergence import DivergenceWatch
 from training.trainers import trainer_of
 
 log = structlog.get_logger()
@@ -29,13 +30,15 @@ class Stopped(BaseException):
 def run_worker(settings: Settings, ledger: Ledger) -> None:
     """Claim and run until SIGTERM or Ctrl-C. Raises ConfigurationError for a bad crontab."""
     clock = start_clock(settings, ledger)
-    quiet = threading.Event()
+    quiet, divergence = threading.Event(), DivergenceWatch(settings=settings, ledger=ledger)
     try:
         signal.signal(signal.SIGTERM, _stop)
         log.info("worker_ready", cron=settings.retrain_cron or "none", after_lessons=settings.retrain_after_lessons)
         while True:
             try:
                 busy = work_once(settings, ledger)
+                if not busy:
+                    divergence.look()
             except Busy as error:  # the ledger is locked, or the run was taken over: look again
                 log.warning("worker_waits", reason=str(error))
                 busy = False

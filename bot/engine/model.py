@@ -1,4 +1,4 @@
-"""One copy of a base's weights with adapters beside it: greedy and sampled text, and log-probabilities.
+"""One copy of a base's weights with adapters beside it: text, log-probabilities, and how far an adapter is from the base.
 
 Promises: `adapter=None` is the base, bit for bit what it was before any adapter was added; numbers that become scores are
 made with a float32 softmax. One thread at a time may use a LoadedModel: it holds the route of the pass.
@@ -21,6 +21,7 @@ from storage.weights import base_digest, verify_adapter
 GENERATION_ROWS = 16  # rows of one generated batch
 PASS_TOKENS = 4_096  # tokens of one scoring pass
 HEAD_ROWS = 512  # positions whose logits exist at the same time
+PAIRED_ROWS = 64  # the same where two whole distributions are compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,15 +155,51 @@ class LoadedModel:
         """
         found: dict[int, torch.Tensor] = {}
         for group in by_length(rows):
-            width = max(max(len(rows[n]) for n in group), 1)
-            ids = torch.tensor([[*rows[n], *[0] * (width - len(rows[n]))] for n in group], device=self.model.device)
-            self.use(adapter, len(group))
-            hidden = self.model.model(input_ids=ids, use_cache=False).last_hidden_state
+            ids = self._padded([rows[n] for n in group])
+            hidden = self._hidden(ids, adapter)
             for place, n in enumerate(group):
                 found[n] = self._token_log_probs(
                     hidden[place, : max(len(rows[n]) - 1, 0)], ids[place, 1 : len(rows[n])]
                 )
         return [found[n] for n in range(len(rows))]
+
+    @torch.inference_mode()
+    def divergence(
+        self, rows: Sequence[Sequence[int]], sizes: Sequence[int], *, adapter: str | None
+    ) -> list[torch.Tensor]:
+        """For each row a float32 tensor (size,): KL(adapter ‖ base) in nats where each of its last `size` ids was chosen.
+
+        Over the whole vocabulary. The base reads the same rows without the adapter. 1 ≤ size < T.
+        """
+        found: dict[int, torch.Tensor] = {}
+        for group in by_length(rows):
+            ids = self._padded([rows[n] for n in group])
+            tuned, base = self._hidden(ids, adapter), self._hidden(ids, None)
+            for place, n in enumerate(group):
+                said = slice(len(rows[n]) - sizes[n] - 1, len(rows[n]) - 1)
+                found[n] = self._kl(tuned[place, said], base[place, said])
+        return [found[n] for n in range(len(rows))]
+
+    def _kl(self, tuned: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+        """(N, H) twice to (N,), distributions made in slices and never kept."""
+        parts = []
+        for start in range(0, len(tuned), PAIRED_ROWS):
+            ours, theirs = (
+                self.model.lm_head(hidden[start : start + PAIRED_ROWS]).float().log_softmax(1)
+                for hidden in (tuned, base)
+            )
+            parts.append((ours.exp() * (ours - theirs)).sum(1))
+        return torch.cat(parts).cpu()
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """(B, T) of rows that are padded on the right."""
+        width = max(max(map(len, rows)), 1)
+        return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=self.model.device)
+
+    def _hidden(self, ids: torch.Tensor, adapter: str | None) -> torch.Tensor:
+        """(B, T) to (B, T, H) under one adapter or the base."""
+        self.use(adapter, len(ids))
+        return torch.as_tensor(self.model.model(input_ids=ids, use_cache=False).last_hidden_state)
 
     def _token_log_probs(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """(T-1, H) and (T-1,) to (T-1,), logits made in slices and never kept."""

@@ -54,6 +54,28 @@ def test_an_adapter_gives_what_peft_gives_and_the_base_what_the_bare_model_gives
     assert not torch.allclose(base[0], tuned[0], atol=1e-2)
 
 
+def test_the_divergence_from_the_base_is_the_sum_over_the_whole_vocabulary(
+    model: LoadedModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, sizes = model.add_adapter(folder), [3, 1, 2]
+    monkeypatch.setattr("bot.engine.model.PAIRED_ROWS", 2)
+    found = model.divergence(ROWS, sizes, adapter=digest)
+
+    for row, size, values in zip(ROWS, sizes, found, strict=True):
+        ours, theirs = (distributions(model, row, who).double()[-size - 1 : -1] for who in (digest, None))
+        direct = (ours.softmax(-1) * (ours.log_softmax(-1) - theirs.log_softmax(-1))).sum(-1)
+        torch.testing.assert_close(values.double(), direct, atol=1e-5, rtol=1e-5)
+        assert values.dtype == torch.float32 and values.shape == (size,) and float(values.min()) > 1e-3
+    assert all((values == 0).all() for values in model.divergence(ROWS, sizes, adapter=None))
+
+
+def distributions(model: LoadedModel, row: list[int], adapter: str | None) -> torch.Tensor:
+    """Logits (T, V) of one row alone."""
+    model.use(adapter, 1)
+    with torch.inference_mode():
+        return torch.as_tensor(model.model(torch.tensor([row])).logits[0])
+
+
 def test_rows_of_one_pass_may_belong_to_different_adapters(model: LoadedModel, folder: Path) -> None:
     digest, ids = model.add_adapter(folder), torch.tensor([ROWS[0], ROWS[0]])
     model.route.slices = [(0, 1, digest)]
