@@ -91,8 +91,8 @@ def test_the_first_champion_shares_with_the_base_which_speaks_to_customers(
 def test_where_the_other_is_refused_the_champion_answers(slack: Any, engine: ModelServer, shared: Ledger) -> None:
     engine.base_mode = "gone"
 
-    assert {asked(slack, shared)[1] for _ in range(6)} == {B}
-    assert engine.calls(f"adapter-{A[:12]}")
+    while not engine.calls(f"adapter-{A[:12]}"):  # until a conversation falls to it
+        assert asked(slack, shared)[1] == B
 
 
 def test_admins_read_who_shares_until_it_graduates(tmp_path: Path) -> None:
