@@ -5,7 +5,6 @@ down (503), gone (404).
 """
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,11 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+from tests.serving import serving
 
 BASE = "b" * 64
 
@@ -96,24 +96,5 @@ def _app(server: ModelServer) -> Starlette:
 @contextmanager
 def model_server() -> Iterator[ModelServer]:
     server = ModelServer()
-    port = free_port()
-    web = uvicorn.Server(
-        uvicorn.Config(_app(server), host="127.0.0.1", port=port, log_level="critical", lifespan="off")
-    )
-    thread = threading.Thread(target=web.run, daemon=True)
-    thread.start()
-    while not web.started:
-        time.sleep(0.01)
-    server.url = f"http://127.0.0.1:{port}/v1"
-    try:
+    with serving(_app(server)) as server.url:
         yield server
-    finally:
-        web.should_exit = True
-        web.force_exit = True
-        thread.join()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

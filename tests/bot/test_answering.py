@@ -15,7 +15,8 @@ from storage.ledger import Ledger
 from storage.records import Exchange
 from storage.settings import load_settings
 from tests.bot.conftest import ASK, SUPPORT, Live
-from tests.bot.model_server import ModelServer, free_port
+from tests.bot.model_server import ModelServer
+from tests.serving import free_port
 
 Start = Callable[..., Bot]
 

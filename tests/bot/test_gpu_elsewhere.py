@@ -24,9 +24,9 @@ from storage.servers import needs_engine
 from storage.settings import Settings, load_settings
 from tests.bot.adapters import made, promote
 from tests.bot.conftest import ASK, SUPPORT
-from tests.bot.model_server import free_port
 from tests.bot.test_approval import TRY_ACTION, drain, tickets, told, waiting
 from tests.bot.vllm_server import BASE_MODEL, VllmServer, vllm_server
+from tests.serving import free_port
 from tests.storage.test_ledger import question
 
 

@@ -23,8 +23,8 @@ from bot.models import Models
 from storage.records import Answer, Exchange
 from tests.bot.conftest import SUPPORT, Live
 from tests.bot.inputs import SECRET_TEXT, Act, Cases, clean_log
-from tests.bot.model_server import free_port
 from tests.bot.raw_server import HEAD, Line, RawServer, chunk, last, plain, raw_server
+from tests.serving import free_port
 
 cases = Cases("E", range(110, 121))
 BOT, MIA = "U0EVENKEEL", "U0MIA"

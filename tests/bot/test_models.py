@@ -6,7 +6,8 @@ import pytest
 
 from bot.models import UNREACHABLE, Models
 from storage.records import Answer
-from tests.bot.model_server import BASE, ModelServer, free_port, model_server
+from tests.bot.model_server import BASE, ModelServer, model_server
+from tests.serving import free_port
 
 MESSAGES = ({"role": "user", "content": "How?"},)
 

@@ -13,7 +13,7 @@ from bot.workers import Workers
 from storage.errors import ConfigurationError
 from storage.ledger import Ledger
 from storage.settings import Settings, load_settings
-from tests.bot.model_server import free_port
+from tests.serving import free_port
 
 GOOD = {"slack_bot_token": "xoxb-1", "slack_app_token": "xapp-1", "slack_signing_secret": "s"}
 

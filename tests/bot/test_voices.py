@@ -18,9 +18,9 @@ from storage.ledger import Ledger
 from storage.records import Answer
 from storage.settings import Settings, load_settings
 from tests.bot.adapters import made, promote
-from tests.bot.model_server import free_port
 from tests.bot.raw_server import chunk
 from tests.bot.vllm_server import BASE_MODEL, VllmServer, vllm_server
+from tests.serving import free_port
 
 QUESTION = ({"role": "user", "content": "How?"},)
 

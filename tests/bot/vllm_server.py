@@ -8,20 +8,17 @@ import hashlib
 import json
 import math
 import random
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.bot.model_server import free_port
+from tests.serving import serving
 
 BASE_MODEL = "acme/base-1"
 Body = dict[str, Any]
@@ -188,17 +185,6 @@ def _app(server: VllmServer) -> Starlette:
 
 @contextmanager
 def vllm_server(**changes: Any) -> Iterator[VllmServer]:
-    server, port = VllmServer(**changes), free_port()
-    web = uvicorn.Server(
-        uvicorn.Config(_app(server), host="127.0.0.1", port=port, log_level="critical", lifespan="off")
-    )
-    thread = threading.Thread(target=web.run, daemon=True)
-    thread.start()
-    while not web.started:
-        time.sleep(0.01)
-    server.url = f"http://127.0.0.1:{port}/v1"
-    try:
+    server = VllmServer(**changes)
+    with serving(_app(server)) as server.url:
         yield server
-    finally:
-        web.should_exit = web.force_exit = True
-        thread.join()

@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import json
 import math
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,13 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.bot.model_server import free_port
+from tests.serving import serving
 
 BASE = "acme-mini-2026-01-01"
 Body = dict[str, Any]
@@ -298,17 +296,6 @@ def _checkpoint(job: Body, step: int, loss: float) -> Body:
 
 @contextmanager
 def tuning_server(**changes: Any) -> Iterator[TuningServer]:
-    server, port = TuningServer(**changes), free_port()
-    web = uvicorn.Server(
-        uvicorn.Config(_app(server), host="127.0.0.1", port=port, log_level="critical", lifespan="off")
-    )
-    thread = threading.Thread(target=web.run, daemon=True)
-    thread.start()
-    while not web.started:
-        time.sleep(0.01)
-    server.url = f"http://127.0.0.1:{port}/v1"
-    try:
+    server = TuningServer(**changes)
+    with serving(_app(server)) as server.url:
         yield server
-    finally:
-        web.should_exit = web.force_exit = True
-        thread.join()
