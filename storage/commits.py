@@ -24,18 +24,19 @@ TOGETHER = 32  # blocks of one transaction at most
 LOOK_S = 0.01  # after which who waits for the commit looks whether somebody still means to make it
 
 
+def joins(patience_s: float) -> bool:
+    """Whether a thread with so much patience shares transactions."""
+    return patience_s >= PATIENCE_S
+
+
 class Group:
     """The blocks of one transaction; only one, if its thread has less patience than others have."""
 
     def __init__(self, patience_s: float) -> None:
         self.blocks, self.patience_s = 0, patience_s
-        self.most = TOGETHER if patience_s >= PATIENCE_S else 1
+        self.most = TOGETHER if joins(patience_s) else 1
         self.ended = threading.Event()
         self.error: BaseException | None = None
-
-    def end(self, error: BaseException | None = None) -> None:
-        self.error = error
-        self.ended.set()
 
 
 class Commits:
@@ -78,9 +79,9 @@ class Commits:
     def _enter(self, patience_s: float) -> Group:
         """The turn, in the transaction that is open or in a new one; nobody keeps the turn while another process has the lock."""
         until = time.monotonic() + patience_s
-        while self._take_turn(max(0.0, until - time.monotonic()), joins=patience_s >= PATIENCE_S):
+        while self._take_turn(max(0.0, until - time.monotonic()), counts=joins(patience_s)):
             try:
-                if self._group is not None and patience_s < PATIENCE_S:
+                if self._group is not None and not joins(patience_s):
                     self._commit(self._group, patience_s)
                 if self._group is None:
                     self._begin(min(TURN_S, patience_s))
@@ -101,14 +102,14 @@ class Commits:
     def _busy(self) -> Busy:
         return Busy(f"the ledger {self._path} is locked by another process. Next: try again.")
 
-    def _take_turn(self, seconds: float, *, joins: bool) -> bool:
+    def _take_turn(self, seconds: float, *, counts: bool) -> bool:
         with self._count:
-            self._waiting += joins
+            self._waiting += counts
         try:
             return self._turn.acquire(timeout=seconds)
         finally:
             with self._count:
-                self._waiting -= joins
+                self._waiting -= counts
 
     def _begin(self, seconds: float) -> None:
         db = self._database
@@ -160,7 +161,8 @@ class Commits:
 
     def _end(self, group: Group, error: BaseException | None) -> None:
         self._group = None
-        group.end(error)
+        group.error = error
+        group.ended.set()
 
     def close(self) -> None:
         """Once the transaction that is under way has ended: SQLite's library dies of a connection that is closed in use."""

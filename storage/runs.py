@@ -37,8 +37,8 @@ class Runs:
         self, *, reason: str, requested_by: str, overrides: Mapping[str, Any], channel: str | None = None
     ) -> int:
         """Ask for a run; returns its id. Raises Busy naming the active run: there is one at a time."""
-        try:
-            with self._connections.write() as db:
+        with self._connections.write() as db:
+            try:
                 return int(
                     db.execute(
                         "INSERT INTO runs(reason, requested_by, requested_at, overrides, channel) VALUES (?,?,?,?,?)",
@@ -46,10 +46,10 @@ class Runs:
                     ).lastrowid
                     or 0
                 )
-        except sqlite3.IntegrityError:
-            active = self.active()
-            who = f"run {active.run_id} ({active.state}, asked by {active.requested_by})" if active else "another run"
-            raise Busy(f"{who} is active, and there is one run at a time. Next: wait for it, or cancel it.") from None
+            except sqlite3.IntegrityError:  # looked up in here: who is active may share our transaction
+                active = self.active()
+                who = f"run {active.run_id} ({active.state}, asked by {active.requested_by})" if active else "another run"
+                raise Busy(f"{who} is active, and there is one run at a time. Next: wait for it, or cancel it.") from None
 
     def active(self) -> Run | None:
         return self._one(f"SELECT * FROM runs WHERE state IN {_ACTIVE}")

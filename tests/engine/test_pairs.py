@@ -84,7 +84,8 @@ def test_a_questions_two_rows_share_the_passes_and_say_what_each_says_alone(serv
     alone = {who: served.ask("user", who).wait()[0] for who in (served.tuned, None)}
     served.passes.clear()
 
-    user, shadow = served.ask("user", served.tuned), served.ask("shadow", None)
+    ask_both = lambda: (served.ask("user", served.tuned), served.ask("shadow", None))  # noqa: E731
+    user, shadow = served.scheduler._call(ask_both)  # between two passes, however busy this machine is
     assert {served.tuned: user.wait()[0], None: shadow.wait()[0]} == alone
 
     shared = [rows for rows in served.passes if {who for who, _ in rows} == {served.tuned, None}]
