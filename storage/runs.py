@@ -48,8 +48,12 @@ class Runs:
                 )
             except sqlite3.IntegrityError:  # looked up in here: who is active may share our transaction
                 active = self.active()
-                who = f"run {active.run_id} ({active.state}, asked by {active.requested_by})" if active else "another run"
-                raise Busy(f"{who} is active, and there is one run at a time. Next: wait for it, or cancel it.") from None
+                who = (
+                    f"run {active.run_id} ({active.state}, asked by {active.requested_by})" if active else "another run"
+                )
+                raise Busy(
+                    f"{who} is active, and there is one run at a time. Next: wait for it, or cancel it."
+                ) from None
 
     def active(self) -> Run | None:
         return self._one(f"SELECT * FROM runs WHERE state IN {_ACTIVE}")

@@ -66,10 +66,10 @@ class Decoder:
     def read_adapter(self, folder: Path) -> Prepared:
         """Verify an adapter's bytes and base and make it ready; any thread may. Raises WeightsError."""
         digest = str(verify_adapter(folder, base=self.base_digest)["digest"])
-        found = lora.updates(folder, self.linears)
+        found = lora.updates(folder, self.linears, rest_s=lora.REST_S)
         ready: dict[tuple[int, str], Update] = {}
         for number, layer in enumerate(self.layers):
-            for group, names in lora.gently(GROUPS.items()):
+            for group, names in lora.gently(GROUPS.items(), lora.REST_S):
                 parts = [found.get(f"model.layers.{number}.{name}") for name in names]
                 if (update := layer.projections[group].fused(parts)) is not None:
                     ready[number, group] = update

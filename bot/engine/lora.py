@@ -30,7 +30,7 @@ NOT_PLAIN = (
     "alpha_pattern",
 )
 PREFIX = "base_model.model."
-REST_S = 0.002
+REST_S = 0.002  # behind each layer, while somebody is answered
 T = TypeVar("T")
 
 
@@ -90,27 +90,33 @@ def add(layers: Mapping[str, RowLoRA], digest: str, folder: Path) -> None:
         layers[name].updates[digest] = update
 
 
-def updates(folder: Path, linears: Mapping[str, Shape]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+def updates(
+    folder: Path, linears: Mapping[str, Shape], *, rest_s: float = 0.0
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """{layer: (A (r, in), B (out, r))} of an adapter, its scale in B, on the layers' device and in their type.
 
+    `rest_s`: seconds of rest behind each layer, for a thread beside one that answers; see `gently`.
     Raises WeightsError naming what does not fit: kind of adapter, missing or foreign module, shape, NaN.
     """
-    config, tensors = read(folder)
+    config, tensors = read(folder, rest_s)
     scale = float(config["lora_alpha"]) / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
     pairs = paired(tensors, folder)
     strangers = sorted(set(pairs) - set(linears))
     if strangers:
         raise WeightsError(f"adapter {short(folder.name)} was made for another model: it has no layer {strangers[0]}.")
-    return {name: fitted(name, pair, linears[name], int(config["r"]), scale) for name, pair in gently(pairs.items())}
+    return {
+        name: fitted(name, pair, linears[name], int(config["r"]), scale) for name, pair in gently(pairs.items(), rest_s)
+    }
 
 
-def gently(each: Iterable[T]) -> Iterator[T]:
+def gently(each: Iterable[T], rest_s: float) -> Iterator[T]:
     """One after the other with a rest behind each: a thread that computes without one keeps the interpreter from the thread
     that is answering (2.6 steps of an answer in 60 ms, docs/log.md).
     """
     for one in each:
         yield one
-        time.sleep(REST_S)
+        if rest_s:
+            time.sleep(rest_s)
 
 
 def remove(layers: Mapping[str, RowLoRA], digest: str) -> None:
@@ -118,11 +124,11 @@ def remove(layers: Mapping[str, RowLoRA], digest: str) -> None:
         layer.updates.pop(digest, None)
 
 
-def read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def read(folder: Path, rest_s: float) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
         config = json.loads((folder / "adapter_config.json").read_text())
         with safe_open(folder / "adapter_model.safetensors", "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in gently(file.keys())}
+            tensors = {name: file.get_tensor(name) for name in gently(file.keys(), rest_s)}
     except (OSError, ValueError, SafetensorError) as error:
         raise WeightsError(
             f"adapter {short(folder.name)} cannot be read: {error}. Next: train again or roll back."

@@ -21,6 +21,8 @@ from transformers import (
 from bot.engine.cache import SHORTEST, Prefixes
 from bot.engine.decoder import Decoder
 from bot.engine.layers import Interrupted, Segment
+from bot.engine.lora import REST_S
+from bot.engine.model import LoadedModel
 from bot.engine.stock import StockDecoder, open_decoder
 from storage.errors import WeightsError
 from storage.weights import base_digest, keep_adapter
@@ -260,3 +262,16 @@ def test_packed_weights_answer_as_the_bare_model_does_up_to_their_type(base: Pat
     with torch.inference_mode():
         wanted = bare(torch.tensor([LONG])).logits[0, -1].float()
     assert torch.allclose(read(decoder, LONG, None)[1], wanted, atol=0.05)
+
+
+def test_who_reads_an_adapter_beside_answers_rests_behind_each_layer_and_who_scores_does_not(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, rests = adapter_of(base, tmp_path, 1), list[float]()
+    monkeypatch.setattr("bot.engine.lora.time.sleep", rests.append)
+    LoadedModel.load(base).add_adapter(folder)
+    assert rests == []
+
+    decoder = opened(base)
+    decoder.read_adapter(folder)
+    assert len(rests) >= len(decoder.linears) and set(rests) == {REST_S}

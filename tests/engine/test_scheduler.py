@@ -285,3 +285,23 @@ def test_an_adapter_whose_canary_fails_is_detached_and_who_served_goes_on(
     assert asked.end is not None and asked.end.reason == "length"
     assert scheduler.champion == "good" and removed == ["bad"] and scheduler._canaries == []
     scheduler.close()
+
+
+def test_what_a_swap_freed_goes_back_to_the_system_also_when_the_adapter_is_refused(
+    tmp_path: Path, script: Script, removed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[int] = []
+    trim = SimpleNamespace(malloc_trim=given_back.append)
+    monkeypatch.setattr("bot.engine.scheduler.ctypes.CDLL", lambda _: trim)
+    scheduler = scheduler_with(script, "paired")
+    script.gate.release(99)
+    script.idle.add("bad")
+
+    scheduler.crown(tmp_path / "good")
+    with pytest.raises(WeightsError):
+        scheduler.crown(tmp_path / "bad")
+    scheduler.fetch(tmp_path / "named")
+    scheduler.fetch(tmp_path / "named")  # it is there: nothing is read and nothing freed
+
+    assert given_back == [0, 0, 0]
+    scheduler.close()

@@ -5,6 +5,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -224,6 +225,23 @@ class TestRuns:
 
         with pytest.raises(Busy, match="run 1 .requested, asked by clock. is active"):
             ledger.runs.request(reason="command", requested_by="U1", overrides={})
+
+    def test_who_asks_in_the_same_transaction_as_another_hears_which_run_that_is(self, ledger: Ledger) -> None:
+        def ask(user: str) -> str:
+            try:
+                return str(ledger.runs.request(reason="command", requested_by=user, overrides={}))
+            except Busy as error:
+                return str(error)
+
+        with ThreadPoolExecutor(9) as pool:
+            with ledger.connections.write():  # the nine queue behind it: one transaction
+                asked = [pool.submit(ask, f"U{n}") for n in range(9)]
+                while ledger.connections._commits._waiting < 9:
+                    pass
+            said = sorted(each.result(timeout=20) for each in asked)
+        (run,) = ledger.runs.recent()
+        named = f"run 1 (requested, asked by {run.requested_by}) is active"
+        assert said[0] == "1" and len(said) == 9 and all(named in text for text in said[1:])
 
     def test_a_worker_whose_lease_was_taken_over_can_write_nothing_more(self, tmp_path: Path) -> None:
         moment = [utc_now()]
