@@ -14,12 +14,12 @@ from typing import Any
 
 from slack_bolt import BoltRequest
 
-import evenkeel
 from bot.app import Bot, build_bot
 from bot.question import know_languages
 from bot.run import run_bot, running_bot
 from bot.slack import make_client, who_am_i
 from storage.clock import Clock, utc_now
+from storage.console import configure_logs
 from storage.ledger import Ledger
 from storage.records import Adapter, Decision, Promotion
 from storage.settings import Settings, load_settings
@@ -36,7 +36,7 @@ know_languages()  # once, in the nursery: its children are born with it
 def opened(ahead_s: float = 0.0) -> tuple[Settings, Ledger]:
     """Settings from the environment, and the ledger under a clock that is ahead."""
     settings = load_settings(_env_file=None)
-    evenkeel.configure_logs(settings.log_level)
+    configure_logs(settings.log_level)
     return settings, Ledger(settings.ledger_path, clock=ahead(ahead_s))
 
 

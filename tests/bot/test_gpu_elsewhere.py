@@ -28,6 +28,7 @@ from tests.bot.test_approval import TRY_ACTION, drain, tickets, told, waiting
 from tests.bot.vllm_server import BASE_MODEL, VllmServer, vllm_server
 from tests.serving import free_port
 from tests.storage.test_ledger import question
+from training import model_commands
 
 
 @pytest.fixture
@@ -157,10 +158,12 @@ def test_a_promotion_that_the_bot_refused_is_an_error_in_its_words(
     afar: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     promote(ledger, made(ledger, afar.weights_dir, 1))
-    monkeypatch.setattr(evenkeel, "await_engine", lambda ledger, promotion: _confirmed(ledger, "the base answers"))
+    monkeypatch.setattr(
+        model_commands, "await_engine", lambda ledger, promotion: _confirmed(ledger, "the base answers")
+    )
 
     with pytest.raises(EvenkeelError, match="the bot refused v0: the base answers"):
-        evenkeel.rollback(to=0)
+        model_commands.rollback(to=0)
 
 
 def _confirmed(ledger: Ledger, words: str) -> Any:
