@@ -62,6 +62,7 @@ from storage.weights import base_digest, keep_adapter
 QUESTIONS = ("How do I reset my password?", "Where can I change the currency of an invoice?", "The timer does not stop. What now?",
              "How do I export my hours?", "Can I invite a client to the portal?", "Why was I charged for two seats?")  # fmt: skip
 CONCURRENT = 16
+SWAP_ANSWERS = 8  # times as long as other answers are those in which the champion changes
 Row = dict[str, Any]
 T = TypeVar("T")
 
@@ -85,12 +86,18 @@ def main() -> None:
 
 def measure(base: Path, adapters: Sequence[Path], *, quick: bool) -> list[Row]:
     rounds, tokens = (3, 24) if quick else (12, 48)
-    return [
-        *answers(base, adapters[0], rounds=rounds, tokens=tokens),
-        memory(base, adapters[0]),
-        stall(base, adapters, rounds=rounds, tokens=tokens),
-        *swaps(base, adapters, count=10 if quick else 100),
+    parts: list[Callable[[], list[Row]]] = [
+        lambda: answers(base, adapters[0], rounds=rounds, tokens=tokens),
+        lambda: [memory(base, adapters[0])],
+        lambda: [stall(base, adapters, rounds=rounds, tokens=tokens)],
+        lambda: swaps(base, adapters, count=10 if quick else 100),
     ]
+    rows: list[Row] = []
+    for part in parts:
+        found = part()
+        tell(table(found))  # what was measured is said, whatever becomes of the rest
+        rows += found
+    return rows
 
 
 def adapter(base: Path, room: Path, seed: int) -> Path:
@@ -347,10 +354,10 @@ def stall(base: Path, folders: Sequence[Path], *, rounds: int, tokens: int) -> R
     """What somebody who is being answered feels of a promotion, in steps of that answer."""
     side = Side(base, folders)
     side.scheduler.crown(folders[0])
-    found = []
+    found, length = [], SWAP_ANSWERS * tokens  # long: an adapter is read in seconds, gently
     for number in range(rounds):
-        answer = side.ask("user", side.digests[0], QUESTIONS[number % len(QUESTIONS)], 3 * tokens)
-        while len(answer.heard) < 3 * tokens // 2:
+        answer = side.ask("user", side.digests[0], QUESTIONS[number % len(QUESTIONS)], length)
+        while len(answer.heard) < length // 2:
             time.sleep(0.002)
         begun = time.perf_counter()
         side.scheduler.crown(folders[(number + 1) % 2])

@@ -1,12 +1,13 @@
 """What each way of training gains on the target and loses elsewhere, on one base, one data set, all arms in one run.
 
-    python -m benchmarks.forgetting [--quick] [--json] [--arms plain,standard] [--seeds 1,2,3] [--picture FILE]
+    python -m benchmarks.forgetting [--quick] [--json] [--arms plain,standard] [--seeds 1,2,3] [--picture FILE] [--kept FILE]
 
 Target: held-out answers of a narrow support set (short answers about hotels and restaurants). General: bits per byte of
 encyclopedic text and of answers to general instructions, instructions followed, and the right continuation in three
 languages. Data lie in ../shared/data or EVENKEEL_DATA. `plain` is LoRA SFT at the learning rate that is best for this
 base, without replay or any other protection; every mitigation alone is `plain` with that one switch. Gain and loss are
-per cent of the base's own value; a gain on one general benchmark does not pay for a loss on another.
+per cent of the base's own value; a gain on one general benchmark does not pay for a loss on another. An arm takes about ten
+minutes a seed on two cores: what stands in --kept with the same digests of base, rows, recipe and items is not measured again.
 """
 
 import sys
@@ -20,12 +21,13 @@ import json
 import os
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import evenkeel  # noqa: F401  (sets how threads wait)
+from benchmarks.kept import Kept
 from bot.engine.base import prepare_base
 from bot.engine.model import LoadedModel
 from eval.benchmark import Answerer, Benchmark, Deal
@@ -57,6 +59,7 @@ SCALES = (1.0, 0.7, 0.5)  # at which `plain` and `standard` are measured
 TARGET, GENERAL = "target", ("general_text", "instruct", "instructions", "languages")
 KEPT, LOST = 0.95, 0.40
 SEEDS = (1, 2, 3)
+WAY = 1  # grows when the same arm would get other numbers
 QUICK = ("plain", "standard")
 Scores = dict[str, tuple[ItemScore, ...]]  # by benchmark; in `LOWER`, less is better
 LOWER = (TARGET, "general_text", "instruct")
@@ -78,6 +81,13 @@ class Found:
     bounds: dict[str, tuple[float, float]] = field(default_factory=dict)
     adapters: list[str] = field(default_factory=list)
 
+    def add(self, one: Mapping[str, Any]) -> None:
+        """What `judged` found of one seed."""
+        self.adapters.append(one["adapter"])
+        for name, value in one["change"].items():
+            self.change.setdefault(name, []).append(value)
+            self.bounds[name] = tuple(one["bounds"][name])
+
     def gain(self) -> float:
         return statistics.mean(self.change[TARGET])
 
@@ -95,13 +105,14 @@ def main() -> None:
     parser.add_argument("--arms", default="", help="which, of: " + ", ".join(arms()))
     parser.add_argument("--seeds", default="", help="such as 1,2,3")
     parser.add_argument("--picture", type=Path, help="where to draw gain against loss (PNG)")
+    parser.add_argument("--kept", type=Path, help="where results are kept and found again (JSON lines)")
     asked = parser.parse_args()
     seeds = [int(seed) for seed in asked.seeds.split(",") if seed] or ([SEEDS[0]] if asked.quick else list(SEEDS))
     chosen = [arm for arm in asked.arms.split(",") if arm] or (list(QUICK) if asked.quick else list(arms()))
     if unknown := set(chosen) - set(arms()):
         parser.error(f"unknown arms {', '.join(sorted(unknown))}; there are {', '.join(arms())}")
     size = Size(lessons=160, items=16) if asked.quick else Size(lessons=400, items=96)
-    found = measure({name: arms()[name] for name in chosen}, seeds, size)
+    found = measure({name: arms()[name] for name in chosen}, seeds, size, Kept(asked.kept))
     if asked.picture:
         picture(found, asked.picture)
     print(json.dumps(rows_of(found), indent=2) if asked.json else table(found))
@@ -163,7 +174,7 @@ def benchmarks(system_prompt: str, held: Sequence[dict[str, Any]], items: int) -
     }
 
 
-def measure(recipes: Mapping[str, Recipe], seeds: Sequence[int], size: Size) -> dict[str, Found]:
+def measure(recipes: Mapping[str, Recipe], seeds: Sequence[int], size: Size, kept: Kept) -> dict[str, Found]:
     """Train and score every arm with every seed; of `plain` and `standard` also weaker copies."""
     settings = load_settings(_env_file=None)
     base = prepare_base(settings, tell)
@@ -173,38 +184,50 @@ def measure(recipes: Mapping[str, Recipe], seeds: Sequence[int], size: Size) -> 
     model, found = LoadedModel.load(base), dict[str, Found]()
     before = score(Answerer(model=model, adapter=None), wanted)
     tell("base: " + ", ".join(f"{name} {mean(items):.4f}" for name, items in before.items()))
+    on = [WAY, model.base_digest, [asdict(row) for row in rows.train], [b.digest for b in wanted.values()]]
     with tempfile.TemporaryDirectory() as room:
         for seed in seeds:
             for name, recipe in recipes.items():
-                adapter = tune(base=base, dataset=rows, recipe=replace(recipe, seed=seed), weights_dir=Path(room),
-                               checkpoints=Path(room, name, str(seed)), run_id=None, progress=lambda _: None,
-                               cancelled=lambda: False, clock=utc_now)  # fmt: skip
-                for label, one in variants(name, recipe.scale, adapter, Path(room)):
-                    judge(found.setdefault(label, Found()), one, model, wanted, before)
+                origins = {
+                    label: [on, seed, replace(recipe, scale=scale).to_dict()]
+                    for label, scale in copies(name, recipe.scale)
+                }
+                if any(kept.get(origin) is None for origin in origins.values()):
+                    adapter = tune(base=base, dataset=rows, recipe=replace(recipe, seed=seed), weights_dir=Path(room),
+                                   checkpoints=Path(room, name, str(seed)), run_id=None, progress=lambda _: None,
+                                   cancelled=lambda: False, clock=utc_now)  # fmt: skip
+                    for label, scale in copies(name, recipe.scale):
+                        one = judged(scaled(adapter, Path(room), scale), model, wanted, before)
+                        kept.add(origins[label], {"arm": label, "seed": seed, **one})
+                for label, origin in origins.items():
+                    found.setdefault(label, Found()).add(kept.get(origin) or {})
                     tell(f"{label} seed {seed}: " + line(found[label]))
     return found
 
 
-def variants(name: str, scale: float, adapter: Adapter, weights: Path) -> Iterator[tuple[str, Adapter]]:
-    """An arm's adapter at its recipe's scale, and what else can be made of it after its training, by the arm's name."""
-    yield name, scaled(adapter, weights, scale)
-    if name in QUICK:
-        for other in SCALES:
-            if other != scale:
-                yield f"{name}_at_{other:g}", scaled(adapter, weights, other)
+def copies(name: str, scale: float) -> list[tuple[str, float]]:
+    """(name, scale) of an arm's adapter as its recipe wants it, and of what else can be made of it after its training."""
+    others = [other for other in SCALES if other != scale] if name in QUICK else []
+    return [(name, scale), *((f"{name}_at_{other:g}", other) for other in others)]
 
 
-def judge(found: Found, adapter: Adapter, model: LoadedModel, wanted: Mapping[str, Benchmark], before: Scores) -> None:
+def judged(adapter: Adapter, model: LoadedModel, wanted: Mapping[str, Benchmark], before: Scores) -> dict[str, Any]:
+    """What an adapter changes, by benchmark, and the 95 % bounds over the items."""
     digest = model.add_adapter(Path(adapter.path))
     after = score(Answerer(model=model, adapter=digest), wanted)
     model.remove_adapter(digest)
-    found.adapters.append(short(digest))
+    change, bounds = dict[str, float](), dict[str, tuple[float, float]]()
     for name, items in after.items():
         scale = (-1 if name in LOWER else 1) * 100 / mean(before[name])
         changes = [scale * (a.value - b.value) for a, b in zip(items, before[name], strict=True)]
-        bounds = paired_interval(changes, [item.cluster for item in items], confidence=0.975)
-        found.change.setdefault(name, []).append(statistics.mean(changes))
-        found.bounds[name] = (round(bounds.low, 2), round(bounds.high, 2))
+        found = paired_interval(changes, [item.cluster for item in items], confidence=0.975)
+        change[name], bounds[name] = round(statistics.mean(changes), 4), (round(found.low, 2), round(found.high, 2))
+    return {
+        "adapter": short(digest),
+        "change": change,
+        "bounds": bounds,
+        "trained_s": round(adapter.stats["seconds"], 1),
+    }
 
 
 def score(answerer: Answerer, wanted: Mapping[str, Benchmark]) -> Scores:
