@@ -124,7 +124,7 @@ def remove(layers: Mapping[str, RowLoRA], digest: str) -> None:
         layer.updates.pop(digest, None)
 
 
-def read(folder: Path, rest_s: float) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def read(folder: Path, rest_s: float = 0.0) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
         config = json.loads((folder / "adapter_config.json").read_text())
         with safe_open(folder / "adapter_model.safetensors", "pt") as file:
