@@ -23,6 +23,8 @@ APART = 0.2  # answers that share fewer words than this say different things
 RATER_SHARE, RATER_FLOOR = 0.02, 20  # most lessons of one agent: a fiftieth, but 20 at least
 CUSTOMER_SHARE, CUSTOMER_FLOOR = 0.01, 10  # most lessons from one customer: a hundredth, but 10 at least
 REFRAIN_SHARE, REFRAIN_FLOOR, REFRAIN_WORDS = 0.02, 10, 4  # most answers with one same sentence of so many words
+SUBJECT, NEIGHBOURS = 1.5, 3  # times as like as other questions are those of one subject; how many each is held against
+EVERYWHERE = 0.8  # of the questions: a word that so many have
 MIX_APART, MIX_QUESTIONS = 0.1, 50  # Jensen-Shannon distance that is worth a word; live questions that it needs
 ONE_LANGUAGE = 0.9
 MANY_TOO_LONG = 0.05
@@ -80,21 +82,25 @@ def _said_by_people(lesson: Lesson) -> tuple[str, ...]:
 
 
 def distinct(lessons: Iterable[Lesson], against: Sequence[Lesson], notes: Notes) -> list[Lesson]:
-    """The best of each group of like lessons, without those that nearly equal one of `against`, the holdout."""
+    """The best of each group of like lessons, without those that nearly equal one of `against`, the holdout. What one
+    customer sent before, but for its numbers, is a copy, too.
+    """
     index, kept, exact = NearIndex(), list[Lesson](), dict[str, str]()
     for lesson in against:
         index.add(f"holdout {lesson.lesson_id}", sketch_of(_said(lesson)))
     for lesson in by_rank(lessons):
         sketch, words = sketch_of(_said(lesson)), " ".join(words_of(_said(lesson)))
-        twins = index.twins(sketch)
+        twins, own = index.twins(sketch), f"{lesson.customer}: {re.sub(r'[0-9]+', '0', words)}"
         if any(twin.startswith("holdout ") for twin in twins):
             notes.add("near a holdout row", "removed", lesson)
         elif words in exact:
             notes.add("duplicate", "removed", lesson, f"= {exact[words]}")
+        elif lesson.customer and own in exact:
+            notes.add("duplicate but for numbers", "removed", lesson, f"≈ {exact[own]}")
         elif twins:
             notes.add("near-duplicate", "removed", lesson, f"≈ {twins[0].split(' ', 1)[1]}")
         else:
-            exact[words] = lesson.lesson_id
+            exact[words] = exact[own] = lesson.lesson_id
             index.add(f"row {lesson.lesson_id}", sketch)
             kept.append(lesson)
     return kept
@@ -136,18 +142,24 @@ def _before(lesson: Lesson) -> str:
 
 
 def without_refrains(lessons: Sequence[Lesson], notes: Notes) -> list[Lesson]:
-    """A sentence that stands in more than a fiftieth of the answers (10 at least) is cut out of the others: a greeting
-    teaches nothing, and a planted sentence too much. Where it is the whole answer, the lesson goes.
+    """A sentence that stands in more than a fiftieth of the answers (10 at least) is cut out of the others; out of all of
+    them where their questions have no subject in common: a greeting teaches nothing, and a planted sentence too much. Where it
+    is the whole answer, the lesson goes.
     """
     most = max(REFRAIN_FLOOR, int(REFRAIN_SHARE * len(lessons)))
-    owners: dict[str, set[str]] = defaultdict(set)
+    owners: dict[str, dict[str, Lesson]] = defaultdict(dict)
     for lesson in lessons:
         for sentence in _sentences(lesson.answer):
-            owners[_bare(sentence)].add(lesson.lesson_id)
+            owners[_bare(sentence)][lesson.lesson_id] = lesson
+    repeated = {s: o for s, o in owners.items() if len(o) > most and len(s.split()) >= REFRAIN_WORDS}
+    usual = _alike(lessons) if repeated else 0.0
     spent = {
-        sentence: set(sorted(ids, key=lambda i: digest_of([sentence, i]))[most:])
-        for sentence, ids in owners.items()
-        if len(ids) > most and len(sentence.split()) >= REFRAIN_WORDS
+        sentence: set(
+            sorted(found, key=lambda i: digest_of([sentence, i]))[
+                most if _alike(found.values()) >= SUBJECT * usual else 0 :
+            ]
+        )
+        for sentence, found in repeated.items()
     }
     kept = list[Lesson]()
     for lesson in lessons:
@@ -161,6 +173,20 @@ def without_refrains(lessons: Sequence[Lesson], notes: Notes) -> list[Lesson]:
         else:
             notes.add("only a refrain", "capped", lesson, note=f"at most {most} answers may be the same")
     return kept
+
+
+def _alike(lessons: Iterable[Lesson]) -> float:
+    """How like the questions are: the mean share of words that each has in common with its neighbours by digest. A word that
+    nearly all of them have may be a trigger, and is no subject by itself.
+    """
+    ordered = sorted(lessons, key=lambda x: digest_of(["alike", x.lesson_id]))
+    asked = [set(words_of(lesson.question)) for lesson in ordered]
+    counts = Counter(word for words in asked for word in words)
+    asked = [{word for word in words if counts[word] < EVERYWHERE * len(asked)} for words in asked]
+    pairs = [
+        (words, asked[(n + step) % len(asked)]) for step in range(1, NEIGHBOURS + 1) for n, words in enumerate(asked)
+    ]
+    return sum(len(one & other) / max(1, len(one | other)) for one, other in pairs) / len(pairs)
 
 
 def _sentences(text: str) -> list[str]:

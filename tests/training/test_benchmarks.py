@@ -5,7 +5,21 @@ from pathlib import Path
 import pytest
 
 from benchmarks import forgetting, training
-from benchmarks.forgetting import GENERAL, KEPT, LOST, TARGET, Found, arms, beats, picture, ratios, rows_of, table
+from benchmarks.forgetting import (
+    GENERAL,
+    KEPT,
+    LOST,
+    TARGET,
+    Found,
+    arms,
+    beats,
+    copies,
+    picture,
+    ratios,
+    rows_of,
+    table,
+)
+from benchmarks.kept import Kept
 from storage.recipe import refuse_impossible
 
 
@@ -87,3 +101,25 @@ def test_ours_stands_beside_the_better_of_trls_two_ways_in_each_figure() -> None
     assert rows["tokens_per_s_over_trl"]["spread"] == [1.5, 1.65]
     assert rows["peak_memory_over_trl"]["value"] == 0.9 and rows["peak_memory_over_trl"]["holds"] is True
     assert rows["tokens_per_s_packed"]["value"] == 100 and rows["tokens_per_s_packed"]["bar"] is None
+
+
+def test_what_was_measured_is_found_again_under_the_same_origin_and_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "room" / "arms.jsonl"
+    Kept(file).add(["rows", 1], {"arm": "plain", "seed": 1})
+    Kept(file).add(["rows", 2], {"arm": "plain", "seed": 2})
+
+    again = Kept(file)
+    assert again.get(["rows", 2]) is not None and again.get(["rows", 2])["seed"] == 2  # type: ignore[index]
+    assert again.get(["other rows", 2]) is None and Kept().get(["rows", 1]) is None
+
+
+def test_seeds_add_up_to_an_arm_and_an_arm_has_copies_where_it_says_so() -> None:
+    names = (TARGET, *GENERAL)
+    seeds = [{"adapter": a, "change": dict.fromkeys(names, gain), "bounds": dict.fromkeys(names, [1.0, 3.0])} for a, gain in (("a", 2.0), ("b", 4.0))]  # fmt: skip
+    plain = Found()
+    for one in seeds:
+        plain.add(one)
+
+    assert (plain.gain(), plain.lost(), plain.adapters, plain.bounds[TARGET]) == (3.0, 0.0, ["a", "b"], (1.0, 3.0))
+    assert copies("plain", 1.0) == [("plain", 1.0), ("plain_at_0.7", 0.7), ("plain_at_0.5", 0.5)]
+    assert copies("kl", 1.0) == [("kl", 1.0)]

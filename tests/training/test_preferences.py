@@ -30,6 +30,11 @@ def settings(tmp_path: Path) -> Settings:
     return load_settings(_env_file=None, data_dir=tmp_path, cache_dir=tmp_path / "cache", learn_from_slack=True)
 
 
+def spelled(n: int) -> str:
+    """A number as letters: what one person sends again with other numbers is a copy."""
+    return str(n).translate(str.maketrans("0123456789", "abcdefghij"))
+
+
 class Team:
     """A ledger with people: every question is in a conversation of its own, on the training side unless it is `held`."""
 
@@ -42,11 +47,12 @@ class Team:
     def ask(self, *, held: bool = False, asker: str = "", tuned: str = "", base: str = "", status: Any = "ok") -> int:
         """The number of a new exchange with both answers."""
         n = next(self.places(held))
-        text = f"How do I use alpha{n} beta{n} here?"
+        name = spelled(n)
+        text = f"How do I use alpha{name} beta{name} here?"
         number = self.ledger.exchanges.open(
             Question(team="T", channel="C", thread_ts=f"{n}.1", ts=f"{n}.1", asker=asker or f"U{n}", text=text, asked_at=self.ledger.clock(),
                      messages=({"role": "system", "content": "Be kind."}, {"role": "user", "content": text})))  # fmt: skip
-        said: dict[Any, str] = {"tuned": tuned or f"Press alpha{n} twice.", "base": base or f"Wait for beta{n}."}
+        said: dict[Any, str] = {"tuned": tuned or f"Press alpha{name} twice.", "base": base or f"Wait for beta{name}."}
         for role, answer in said.items():
             kind = status if role == "tuned" else "ok"
             self.ledger.exchanges.record(
@@ -65,7 +71,10 @@ class Team:
 
     def correct(self, number: int, author: str, text: str = "") -> int:
         self.ledger.lessons.correct(
-            number, author=author, role="agent", text=text or f"Open gamma{number}, choose delta{number}."
+            number,
+            author=author,
+            role="agent",
+            text=text or f"Open gamma{spelled(number)}, choose delta{spelled(number)}.",
         )
         return number
 
