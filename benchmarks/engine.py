@@ -3,7 +3,7 @@
     python benchmarks/engine.py [--quick] [--json]
 
 All sides in one process, taken in turns; every answer has the same number of tokens. A ratio is the median over rounds, its
-spread the middle half; where both sides stand side by side in a round (itl_*), each round has its own ratio, so that a
+spread the middle half; where both sides stand side by side in a round (ttft_*, itl_*), each round has its own ratio, so that a
 machine that is slow for a while slows both. "alone" is one user's tuned answer; "pair" is that and the base's answer to the same prompt.
 
 ttft_shadow_ratio: a question that comes while the shadow of another speaks, over one that comes to an idle engine.
@@ -62,6 +62,7 @@ from storage.weights import base_digest, keep_adapter
 QUESTIONS = ("How do I reset my password?", "Where can I change the currency of an invoice?", "The timer does not stop. What now?",
              "How do I export my hours?", "Can I invite a client to the portal?", "Why was I charged for two seats?")  # fmt: skip
 CONCURRENT = 16
+FIRST = 2  # tokens of an answer of which only the first is timed
 SWAP_ANSWERS = 8  # times as long as other answers are those in which the champion changes
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -125,10 +126,14 @@ class Side:
         self.scheduler._prefixes.room = 0  # every prompt is read: neither side may profit from the other's
         self.digests = [self.scheduler.fetch(folder) for folder in folders]
 
-    def ask(self, role: Any, who: str | None, question: str, tokens: int) -> "Answer":
-        answer = Answer()
+    def ask(
+        self, role: Any, who: str | None, question: str, tokens: int, cancelled: threading.Event | None = None
+    ) -> "Answer":
+        answer, left = Answer(), cancelled or threading.Event()
         prompt = self.renderer.prompt([{"role": "user", "content": question}])
-        self.scheduler.submit(Ask(role=role, adapter=who, prompt=prompt, max_new_tokens=tokens, emit=answer.hear))
+        self.scheduler.submit(
+            Ask(role=role, adapter=who, prompt=prompt, max_new_tokens=tokens, emit=answer.hear, cancelled=left)
+        )
         return answer
 
     def do(self, work: Callable[[], T]) -> T:
@@ -184,7 +189,7 @@ def answers(base: Path, folder: Path, *, rounds: int, tokens: int) -> list[Row]:
 
     def alone(question: str) -> None:
         answer = ours.ask("user", who, question, tokens).wait()
-        note(alone_s=answer.seconds, alone_itl=answer.per_token, idle_ttft=answer.ended.ttft_s or 0.0)
+        note(alone_s=answer.seconds, alone_itl=answer.per_token)
 
     def beside(mode: str, question: str) -> None:
         ours.mode(mode)
@@ -192,14 +197,20 @@ def answers(base: Path, folder: Path, *, rounds: int, tokens: int) -> list[Row]:
         user.wait(), shadow.wait()
         note(**{f"{mode}_itl": user.per_token, f"{mode}_pair_s": max(user.seconds, shadow.seconds)})
 
-    def comes_while_a_shadow_speaks(question: str) -> None:
+    def first_token(question: str) -> None:
+        """Of a question that comes to an idle engine, and of one that comes while a shadow speaks, one after the other."""
         ours.mode(ours.found.mode)
-        shadow = ours.ask("shadow", None, question, 4 * tokens)
-        shadow.begin.wait(60)
-        time.sleep(random.uniform(0, 0.05))
-        user = ours.ask("user", who, question, tokens).wait()
-        note(busy_ttft=user.ended.ttft_s or 0.0)
-        shadow.wait()
+        for busy in random.sample((False, True), 2):
+            cancelled = threading.Event()
+            if busy:
+                shadow = ours.ask("shadow", None, question, 4 * tokens, cancelled)
+                shadow.begin.wait(60)
+                time.sleep(random.uniform(0, 0.05))
+            user = ours.ask("user", who, question, FIRST).wait()
+            note(**{"busy_ttft" if busy else "idle_ttft": user.ended.ttft_s or 0.0})
+            if busy:
+                cancelled.set()
+                shadow.wait()
 
     def per_token(question: str) -> None:
         """One after the other, so that they share the machine's mood."""
@@ -209,7 +220,7 @@ def answers(base: Path, folder: Path, *, rounds: int, tokens: int) -> list[Row]:
             side()
 
     sides: list[Callable[[str], None]] = [
-        per_token, per_token, comes_while_a_shadow_speaks,
+        per_token, per_token, *[first_token] * 5,
         lambda q: note(peft_s=ours.do(lambda: theirs.seconds(q, tokens))),
         lambda q: note(peft_pair_s=ours.do(lambda: theirs.seconds(q, tokens, pair=True))),
     ]  # fmt: skip
@@ -221,7 +232,7 @@ def answers(base: Path, folder: Path, *, rounds: int, tokens: int) -> list[Row]:
     step, bare = ours.do(lambda: passes(ours, who, 10 * rounds))
     note_pair = "paired_pair_s" if ours.found.mode == "paired" else "deferred_pair_s"
     rows = [
-        ratio("ttft_shadow_ratio", times["busy_ttft"], times["idle_ttft"], 1.02),
+        ratio("ttft_shadow_ratio", times["busy_ttft"], times["idle_ttft"], 1.02, each=True),
         ratio("itl_paired_ratio", times["paired_itl"], times["alone_itl"], 1.15, each=True),
         ratio("itl_deferred_ratio", times["deferred_itl"], times["alone_itl"], 1.02, each=True),
         ratio("pair_over_one_ratio", times[note_pair], times["alone_s"], 1.3),
