@@ -147,7 +147,8 @@ class Side:
 class Answer:
     def __init__(self) -> None:
         self.begun, self.done, self.begin = time.perf_counter(), threading.Event(), threading.Event()
-        self.text, self.end = "", None
+        self.text = ""
+        self.end: End | None = None
         self.seconds, self.heard = 0.0, list[float]()
 
     def hear(self, event: str | End) -> None:

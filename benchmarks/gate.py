@@ -107,7 +107,7 @@ def sums_of(difference: float, discordance: float, size: int, correlation: float
         for _ in range(size):
             likely = np.convolve(likely, item)
         found += common * likely
-    return np.clip(found, 0, None) / found.sum()
+    return np.asarray(np.clip(found, 0, None) / found.sum())
 
 
 def _cell(
@@ -159,7 +159,9 @@ def _fixed_items(
 
 
 def of_cells(cells: Sequence[Cell], rounds: int = ROUNDS) -> list[dict[str, Any]]:
-    at = lambda *wanted: [c for c in cells if c.difference in wanted]  # noqa: E731
+    def at(*wanted: float) -> list[Cell]:
+        return [c for c in cells if c.difference in wanted]
+
     wrong, refused = [c.safe for c in at(-MARGIN)], [1 - c.safe for c in at(0.0, 0.01, 0.02)]
     rows = [
         row("false_promotion_at_margin", max(wrong), "share", 0.05, rounds * len(wrong), wrong),

@@ -34,7 +34,8 @@ from bot.engine.base import prepare_base
 from storage.recipe import Recipe
 from storage.settings import load_settings
 
-RECIPE = Recipe(learning_rate=1e-3, epochs=1.0, batch_size=16, replay_share=0.0)
+RATE = 1e-3
+RECIPE = Recipe(learning_rate=RATE, epochs=1.0, batch_size=16, replay_share=0.0)
 PASS_ROWS = 8  # TRL's rows of one forward pass; two of them are a step
 SIDES = ("ours", "grouped", "packed")
 Measured = dict[str, float]
@@ -136,7 +137,7 @@ def trls(model: Any, rows: Sequence[Any], base: Path, *, packed: bool) -> tuple[
     with tempfile.TemporaryDirectory() as room:
         settings = SFTConfig(
             output_dir=room, per_device_train_batch_size=in_pass, gradient_accumulation_steps=16 // PASS_ROWS,
-            num_train_epochs=RECIPE.epochs, learning_rate=RECIPE.learning_rate, lr_scheduler_type="cosine", warmup_steps=0,
+            num_train_epochs=RECIPE.epochs, learning_rate=RATE, lr_scheduler_type="cosine", warmup_steps=0,
             weight_decay=0.0, max_grad_norm=1.0, bf16=best_dtype() is torch.bfloat16, gradient_checkpointing=False,
             max_length=RECIPE.max_tokens, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
             use_cpu=not torch.cuda.is_available(), seed=RECIPE.seed, **way)  # fmt: skip
