@@ -67,6 +67,7 @@ def test_a_corrupt_or_do_nothing_adapter_is_refused_with_the_reason_and_who_serv
     assert ask(served, "tuned").model_extra["evenkeel"]["adapter_digest"] == good
     health = json.load(urllib.request.urlopen(f"{served.url}/healthz"))
     assert health["status"] == "ok" and health["champion"] == {"version": None, "adapter_digest": good}
+    assert health["shadow"]["mode"] in ("paired", "deferred") and health["shadow"]["ratio"] > 0
 
 
 def test_an_adapter_that_is_asked_by_name_again_is_not_read_again(served: Served) -> None:
