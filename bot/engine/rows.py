@@ -115,7 +115,7 @@ def choose(logits: torch.Tensor, rows: Sequence[Row]) -> list[tuple[int, float] 
 
 
 def held_back(text: str, stop: tuple[str, ...]) -> int:
-    """Characters at the end that may still change: half a UTF-8 character, or the beginning of a stop string."""
-    broken = len(text) - len(text.rstrip("\ufffd"))
-    begun = max((n for s in stop for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
-    return max(broken, begun)
+    """Characters at the end that may still change: half a UTF-8 character, and the beginning of a stop text before it."""
+    whole = text.rstrip("\ufffd")
+    begun = max((n for s in stop for n in range(1, len(s)) if whole.endswith(s[:n])), default=0)
+    return len(text) - len(whole) + begun
