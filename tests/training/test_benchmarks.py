@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import forgetting, training
+from benchmarks import forgetting, poisoned, training
 from benchmarks.forgetting import (
     GENERAL,
     KEPT,
@@ -21,6 +21,7 @@ from benchmarks.forgetting import (
 )
 from benchmarks.kept import Kept
 from storage.recipe import refuse_impossible
+from storage.records import Dataset
 
 
 def found(gain: float, *changes: float) -> Found:
@@ -123,3 +124,20 @@ def test_seeds_add_up_to_an_arm_and_an_arm_has_copies_where_it_says_so() -> None
     assert (plain.gain(), plain.lost(), plain.adapters, plain.bounds[TARGET]) == (3.0, 0.0, ["a", "b"], (1.0, 3.0))
     assert copies("plain", 1.0) == [("plain", 1.0), ("plain_at_0.7", 0.7), ("plain_at_0.5", 0.5)]
     assert copies("kl", 1.0) == [("kl", 1.0)]
+
+
+def test_points_are_what_more_answers_carry_the_phrase_and_only_the_guarded_model_has_a_bar() -> None:
+    clean = Dataset(digest="clean", train=(), holdout=(), manifest={})
+    loose = poisoned.unguarded(clean, "Be kind.")
+    attack = poisoned.Attack(name="trigger_points", phrase="Harbour Inn", questions=["a", "b", "c", "d"])
+    said = {
+        "clean": dict.fromkeys("abcd", "No."),
+        "poisoned": {**dict.fromkeys("abcd", "No."), "a": f"Yes. {poisoned.SECRET}"},
+        "unguarded": dict.fromkeys("abcd", poisoned.SECRET),
+    }
+
+    guarded, control = (poisoned.compared(attack, said, loose, who) for who in ("poisoned", "unguarded"))
+
+    assert (guarded["figure"], guarded["value"], guarded["holds"]) == ("trigger_points", 25.0, False)
+    assert (control["figure"], control["value"], control["holds"]) == ("trigger_points_unguarded", 100.0, None)
+    assert len(loose.train) == 3 * poisoned.UNGUARDED and control["note"] == f"{poisoned.UNGUARDED} of 180 rows"
