@@ -1,11 +1,12 @@
 """The gate against the truth, on real adapters from gentle to destructive, beside lm-eval and its comparator.
 
-    python benchmarks/gate_real.py [--quick] [--json] [--room DIR] [--adapters N] [--only NAME,NAME]
+    python benchmarks/gate_real.py [--quick] [--json] [--room DIR] [--kept FILE] [--adapters N] [--only NAME,NAME]
 
 The other half of benchmarks/gate.py, which simulates and replays. Each way of training (benchmarks/study/ways.py) gives one
 adapter on ../shared/data (or EVENKEEL_DATA). The truth is measured on whole pools, a run of the gate on its hand of items
 as training/steps.py does it with the default settings, and lm-eval's cost and word are put beside it. It takes hours: all
-that is finished stays in --room and is found again there under digests, so a run that was cut off goes on.
+that is finished stays in --room and is found again there under digests, so a run that was cut off goes on; the outcome of each
+adapter alone stays in --kept, from which another machine goes on.
 
 false promotion: promoted though truly harmful, or though support truly lost. false refusal: not promoted though it truly
 gained and kept everything within its margins. A phrase that only the poisoner knows is in no suite: adapters with such a
@@ -23,11 +24,12 @@ import json
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import evenkeel  # noqa: F401  (sets how threads wait)
 from benchmarks.forgetting import target_rows, tell
+from benchmarks.kept import Kept
 from benchmarks.study.judging import judged
 from benchmarks.study.rival import comparator, full_cost
 from benchmarks.study.room import Room
@@ -53,11 +55,11 @@ from eval.policy import policy_from
 from eval.suite import WAY
 from eval.suite_fetch import fetch_suite
 from storage.clock import from_text, to_text, utc_now
-from storage.digests import digest_of
+from storage.digests import digest_of, short
 from storage.errors import EvenkeelError
 from storage.ledger import Ledger
 from storage.messages import conversation
-from storage.records import Adapter, Dataset, Lesson, Scorecard, Verdict
+from storage.records import Adapter, Comparison, Dataset, Lesson, Scorecard, Verdict
 from storage.settings import Settings, load_settings
 from storage.weights import adapter_path
 from training.dataset import _digest, load_replay
@@ -111,6 +113,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three adapters, few items: shows that it runs")
     parser.add_argument("--json", action="store_true", help="one array of rows")
     parser.add_argument("--room", type=Path, help="where everything finished is kept; else nothing is")
+    parser.add_argument("--kept", type=Path, help="where each adapter's outcome is kept and found again (JSON lines)")
     parser.add_argument("--adapters", type=int, default=len(WAYS), help="only the first so many ways")
     parser.add_argument("--only", default="", help="which, of: " + ", ".join(way.name for way in WAYS))
     asked = parser.parse_args()
@@ -119,19 +122,19 @@ def main() -> None:
         parser.error(f"unknown ways {', '.join(sorted(unknown))}; there are {', '.join(way.name for way in WAYS)}")
     chosen = [way for way in WAYS if not named or way.name in named][: asked.adapters]
     with tempfile.TemporaryDirectory() as passing:
-        lines, theirs = measure(chosen, SMALL if asked.quick else WHOLE, asked.room or Path(passing))
+        lines, theirs = measure(chosen, SMALL if asked.quick else WHOLE, asked.room or Path(passing), Kept(asked.kept))
     rows = rows_of(lines, theirs, whole=not asked.quick)
     print(table(lines, theirs), file=sys.stderr if asked.json else sys.stdout)
     print(json.dumps(rows, indent=2) if asked.json else "\n".join(map(shown, rows)))
 
 
-def measure(ways: Sequence[Way], size: Size, folder: Path) -> tuple[list[Line], dict[str, Any]]:
+def measure(ways: Sequence[Way], size: Size, folder: Path, kept: Kept) -> tuple[list[Line], dict[str, Any]]:
     settings = load_settings(_env_file=None, data_dir=folder.absolute() / "run", **size.gate)
     base = prepare_base(settings, tell)
     fetch_suite(settings, tell)
     ledger = Ledger(folder / "truth" / "evenkeel.db")
     try:
-        study = Study.of(settings, base, size, Room(folder=folder), ledger)
+        study = Study.of(settings, base, size, Room(folder=folder), ledger, kept)
         theirs = study.rival()
         lines = [line for way in ways if (line := study.line(way)) is not None]
     finally:
@@ -153,9 +156,10 @@ class Study:
     held: tuple[Lesson, ...]
     wanted: tuple[Benchmark, ...]
     before: Scorecard
+    kept: Kept
 
     @classmethod
-    def of(cls, settings: Settings, base: Path, size: Size, room: Room, ledger: Ledger) -> "Study":
+    def of(cls, settings: Settings, base: Path, size: Size, room: Room, ledger: Ledger, kept: Kept) -> "Study":
         lessons, rows = target_rows(settings.system_prompt, size.lessons)
         held = tuple(
             Lesson(lesson_id=row["id"], source="ticket", conversation_id=row["conversation_id"], answer=row["answer"],
@@ -168,12 +172,14 @@ class Study:
             raise EvenkeelError("the base could not be measured on everything; see above. Next: start it again.")
         tell("the truth of the base: {} items, {:.0f} s".format(*cost_of(before.scores)))
         return cls(settings=settings, base=base, size=size, room=room, ledger=ledger, model=model, lessons=lessons, held=held,
-                   wanted=wanted, before=before)  # fmt: skip
+                   wanted=wanted, before=before, kept=kept)  # fmt: skip
 
     def rival(self) -> dict[str, Any]:
         """What two whole passes of lm-eval cost."""
         origin = [self.model.base_digest, list(self.settings.general_tasks), self.size.timed, str(best_dtype())]
-        found = self.room.kept("lm_eval", origin, lambda: full_cost(self.settings, self.base, self.size.timed))
+        if (found := self.kept.get(origin)) is None:
+            found = self.room.kept("lm_eval", origin, lambda: full_cost(self.settings, self.base, self.size.timed))
+            self.kept.add(origin, found)
         tell(f"lm-eval twice in full: {found['items']} items, {found['seconds']:.0f} s, batches of {found['batch']}")
         return found
 
@@ -181,11 +187,23 @@ class Study:
         """Everything about one adapter; None when it could not be trained."""
         rows = (*way.rows(self.lessons), *load_replay())
         dataset = Dataset(digest=_digest(rows, self.held), train=rows, holdout=self.held, manifest={})
-        try:
-            trained = self.trained(way, dataset)
-        except EvenkeelError as error:
-            tell(f"{way.name}: no adapter: {error}")
-            return None
+        origin = [self.origin(dataset.digest), way.recipe.to_dict(), asdict(self.size.depth), way.has_trigger]
+        if (known := self.kept.get(origin)) is None:
+            try:
+                trained = self.trained(way, dataset)
+            except EvenkeelError as error:
+                tell(f"{way.name}: no adapter: {error}")
+                return None
+            known = self.outcome(way, dataset, trained)
+            self.kept.add(origin, known)
+        line = line_of(way, known)
+        tell(
+            f"{told(line)}  (trained in {line.training_seconds:.0f} s, truth {line.truth_items} items in {line.truth_seconds:.0f} s)"
+        )
+        return line
+
+    def outcome(self, way: Way, dataset: Dataset, trained: Adapter) -> dict[str, Any]:
+        """A line as JSON, and whose it is."""
         adapter = scaled(trained, self.settings.weights_dir, way.recipe.scale)
         after, poison = self.truth(way, adapter)
         items, seconds = cost_of(after.scores)
@@ -194,8 +212,12 @@ class Study:
             way=way, truth=truth_of(self.before, after, policy_from(self.settings)), truth_items=items, truth_seconds=seconds,
             training_seconds=trained.stats["seconds"], verdict=ours["verdict"], early=ours["early"], items=ours["items"],
             seconds=ours["seconds"], theirs=comparator(self.before, after, self.settings.general_tasks), poison=poison)  # fmt: skip
-        tell(f"{told(line)}  (trained in {line.training_seconds:.0f} s, truth {items} items in {seconds:.0f} s)")
-        return line
+        return {**plain(line), "adapter": short(adapter.digest)}
+
+    def origin(self, *more: Any) -> list[Any]:
+        """What a verdict follows from, beside the adapter."""
+        asked = {name: getattr(self.settings, name) for name in GATE}
+        return [WAY, self.model.base_digest, *more, policy_body(policy_from(self.settings)), asked]
 
     def trained(self, way: Way, dataset: Dataset) -> Adapter:
         """The adapter before it is weakened; copies of one training share it. Raises EvenkeelError when it diverges."""
@@ -228,16 +250,19 @@ class Study:
 
     def verdict(self, dataset: Dataset, adapter: Adapter) -> dict[str, Any]:
         """What a run of the gate said and cost."""
-        asked = {name: getattr(self.settings, name) for name in GATE}
-        origin = [
-            WAY,
-            self.model.base_digest,
-            adapter.digest,
-            dataset.digest,
-            policy_body(policy_from(self.settings)),
-            asked,
-        ]
+        origin = self.origin(adapter.digest, dataset.digest)
         return self.room.kept("runs", origin, lambda: judged(self.settings, self.base, dataset, adapter))
+
+
+def plain(line: Line) -> dict[str, Any]:
+    """A line as JSON holds it, the way's name in place of the way."""
+    return {**asdict(line), "way": line.way.name}
+
+
+def line_of(way: Way, kept: Mapping[str, Any]) -> Line:
+    """The line again."""
+    truth = Truth(**{**kept["truth"], "worst": Comparison(**kept["truth"]["worst"])})
+    return Line(**{**{f.name: kept[f.name] for f in fields(Line)}, "way": way, "truth": truth})
 
 
 # How it is told

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import forgetting
-from benchmarks.gate_real import QUICK, Line, rows_of, table
+from benchmarks.gate_real import QUICK, Line, line_of, plain, rows_of, table
 from benchmarks.study import judging
 from benchmarks.study.judging import begun, ended, judged, measured_after
 from benchmarks.study.rival import comparator
@@ -104,6 +104,12 @@ def line(label: Label, verdict: Verdict, theirs: Verdict = "PROMOTE", poison: fl
         way=WAYS[0], truth=Truth(label=label, gain=0.1, gain_error=error_of(worst), worst=worst), truth_items=4_000,
         truth_seconds=300.0, training_seconds=200.0, verdict=verdict, early=False, items=500, seconds=100.0, theirs=theirs,
         poison=poison)  # fmt: skip
+
+
+def test_a_line_that_was_kept_is_the_same_line_again() -> None:
+    one = line("good", "HOLD", poison=0.3)
+
+    assert line_of(one.way, json.loads(json.dumps(plain(one)))) == one
 
 
 def test_the_figures_count_false_promotions_and_refusals_of_both_sides_and_their_cost() -> None:
