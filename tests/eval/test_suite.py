@@ -10,9 +10,10 @@ import pytest
 from bot.engine.model import LoadedModel
 from eval import suite
 from eval.benchmark import DATA, Benchmark, Deal, Measured, draw, read_rows
+from eval.desk import fault
 from eval.gate import Policy
 from eval.sealed import final_look
-from eval.suite import Plan, against_chance, fault, picked, plan_from, score
+from eval.suite import Plan, against_chance, picked, plan_from, score
 from eval.watch import Watch
 from storage.errors import EvenkeelError
 from storage.ledger import Ledger
