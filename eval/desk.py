@@ -83,9 +83,8 @@ class Desk:
         """The scores of these as they stood when a loss was certain, enough was proven, or all six slices were measured."""
         if self.certain or not benchmarks:
             return {b.name: () for b in benchmarks}
-        look, start = self._reached(benchmarks), self.done
-        found = {b.name: self._known(b, look) if look else () for b in benchmarks}
-        self.done += sum(b.cost * look // LOOKS for b in benchmarks)
+        look, start = 0, self.done
+        found: dict[str, Scores] = {b.name: () for b in benchmarks}
         while not self._is_over(look, benchmarks, found):
             look += 1
             for b in benchmarks:
@@ -94,28 +93,20 @@ class Desk:
         self.done = start + sum(b.cost for b in benchmarks)
         return found
 
-    def _reached(self, benchmarks: Sequence[Benchmark]) -> int:
-        """The last look at which all of these are known, from a run that was cut off or ended there; 0 for none."""
-        return next((k for k in range(LOOKS - 1, 0, -1) if all(self._is_known(b, k) for b in benchmarks)), 0)
-
     def _round(self, benchmark: Benchmark, look: int, before: Scores) -> Scores:
         """The scores so far with the slice of this look added; nothing of a benchmark that crashed, now or before."""
         if look > 1 and not before:
             return ()
         cost = benchmark.cost * look // LOOKS - benchmark.cost * (look - 1) // LOOKS
-        made = self._measured(benchmark, benchmark.rounds[look - 1], cost)
-        so_far = {(one.benchmark, one.metric): one for one in before}
+        scores = self._known(benchmark, look)
+        if not self._is_known(benchmark, look):
+            so_far = {_name(one): one for one in before}
+            made = self._measured(benchmark, benchmark.rounds[look - 1], cost)
+            slices = [_score(one, self._key(benchmark, one, look), benchmark, s) for one, s in made]
+            scores = self._kept(_added(one, so_far, look) for one in slices if look == 1 or _name(one) in so_far)
         self.done += cost
         self._tell(benchmark, 1, 1, 0)
-        return self._kept(
-            _so_far(
-                so_far.get((one.benchmark, one.metric)),
-                _score(one, self._key(benchmark, one, look), benchmark, s),
-                look,
-            )
-            for one, s in made
-            if look == 1 or (one.benchmark, one.metric) in so_far
-        )
+        return scores
 
     def _is_over(self, look: int, benchmarks: Sequence[Benchmark], found: Mapping[str, Scores]) -> bool:
         """Whether nothing more of these need be asked; said in the run's history where that spares something."""
@@ -225,7 +216,13 @@ def _has_choices(benchmark: Benchmark) -> bool:
     return any(metric == "p_correct" for _, metric in benchmark.expects)
 
 
-def _so_far(before: Score | None, one: Score, look: int) -> Score:
+def _name(score: Score) -> tuple[str, str]:
+    return score.benchmark, score.metric
+
+
+def _added(one: Score, so_far: Mapping[tuple[str, str], Score], look: int) -> Score:
+    """A slice with those before it, as the score of this look."""
+    before = so_far.get(_name(one))
     return replace(one, look=look) if before is None else joined(before, one, key=one.key, look=look)
 
 

@@ -98,7 +98,7 @@ def test_the_rounds_of_real_benchmarks_together_are_the_whole_item_by_item(
         assert len(parts) == LOOKS and sum(map(len, parts)) == len(whole)
         assert together.keys() == whole.keys()
         likely = [key for key in whole if key[1] not in RIGHT_OR_WRONG]
-        assert [together[key] for key in likely] == pytest.approx([whole[key] for key in likely], abs=1e-4)
+        assert [together[key] for key in likely] == pytest.approx([whole[key] for key in likely], abs=1e-3)
 
 
 def numbers(measured: Any) -> dict[tuple[str, str, str, str], float]:
@@ -163,7 +163,7 @@ def test_a_trial_that_ended_early_is_found_again_and_one_that_was_cut_off_goes_o
     plan = suite(asked)
     base = trials.base(plan)
     asked.clear()
-    stop_at = 2 + 3 * 2 + 1  # in the third round
+    stop_at = 2 + 3 + 1  # in the second round
 
     def cut(*_: Any) -> None:
         if len(asked) > stop_at:
@@ -177,7 +177,7 @@ def test_a_trial_that_ended_early_is_found_again_and_one_that_was_cut_off_goes_o
     asked.clear()
     again = trials.candidate(plan, adapters[0], base)
 
-    assert after_the_cut == [*[(name, 20) for name in NAMES] * (look - 2), ("dear", 12)]
+    assert after_the_cut == [("two", 20), ("three", 20), *[(name, 20) for name in NAMES] * (look - 2), ("dear", 12)]
     assert again.scores == card.scores and asked == []
     assert all(len({i.item_id for i in s.items}) == s.n for s in card.scores)
 
