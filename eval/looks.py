@@ -72,5 +72,7 @@ def _slack(points: list[Point]) -> float:
 
 
 def _said(name: str, points: list[Point]) -> str:
-    at = "; ".join(f"look {p['look']} ({p['n']} items) {p['height']:+.1f} of {p['boundary']:.1f}" for p in points)
-    return f"{name}, standard errors above the largest tolerated loss, of those that prove enough: {at}."
+    at = "; ".join(
+        f"look {p['look']} ({p['n']} items) {p['height']:+.1f}, boundary {p['boundary']:.1f}" for p in points
+    )
+    return f"{name}, standard errors above the largest tolerated loss: {at.replace('-', '−')}."

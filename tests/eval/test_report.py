@@ -136,7 +136,9 @@ def test_the_looks_of_a_trial_are_drawn_against_their_boundaries(ledger: Ledger,
                 last = course["points"][-1]
                 assert (c["low"] > -c["margin"]) is (last["height"] > last["boundary"])
     assert "Looks against boundaries" in page.read_text() and page.read_text().count("<polyline") == 3
-    assert f"look 4 (60 items) {lowest['points'][-1]['height']:+.1f} of " in (page.parent / "report.md").read_text()
+    assert (
+        f"look 4 (60 items) {lowest['points'][-1]['height']:+.1f}, boundary " in (page.parent / "report.md").read_text()
+    )
 
 
 def test_without_a_trial_there_are_no_looks_to_show(ledger: Ledger, tmp_path: Path) -> None:
