@@ -53,12 +53,11 @@ class Desk:
         return tuple(one for benchmark in benchmarks for one in found[benchmark.name])
 
     def _found(self, benchmarks: Sequence[Benchmark]) -> Iterator[tuple[str, Scores]]:
-        """Each benchmark's scores by its name. Before the rounds comes what costs no more than one of them, what is known,
-        and other choices, without which no round proves enough."""
+        """Each benchmark's scores by its name. Before the rounds comes what is known and what is only read: text, which tells
+        a ruined candidate soonest, and other choices, without which no round proves enough. What is written comes last."""
         in_rounds = [b for b in benchmarks if self.watch and b.rounds and not self._is_known(b)]
-        a_round = sum(b.cost for b in in_rounds) // LOOKS
         alone = [b for b in benchmarks if b not in in_rounds]
-        before = [b for b in alone if in_rounds and (b.cost <= a_round or self._is_known(b) or _has_choices(b))]
+        before = [b for b in alone if in_rounds and (_is_read(b) or self._is_known(b))]
         yield from ((b.name, self.scores_of(b)) for b in before)
         yield from self._in_rounds(in_rounds).items()
         yield from ((b.name, self.scores_of(b)) for b in alone if b not in before)
@@ -212,8 +211,8 @@ def fault(measured: Measured) -> str:
     return "" if finite(v for v in (measured.value, measured.stderr) if v is not None) else "its value is no number"
 
 
-def _has_choices(benchmark: Benchmark) -> bool:
-    return any(metric == "p_correct" for _, metric in benchmark.expects)
+def _is_read(benchmark: Benchmark) -> bool:
+    return any(metric in ("bits_per_byte", "p_correct") for _, metric in benchmark.expects)
 
 
 def _name(score: Score) -> tuple[str, str]:
