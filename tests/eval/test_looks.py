@@ -58,6 +58,7 @@ def test_an_early_look_is_compared_on_its_items_surer_and_within_the_margin_of_t
             and before.confidence == 0.95
         )
         assert f"ended at look 4 of 6, {now.n} of {before.n} items" in now.note
+    assert early.reasons[-1] == whole.reasons[-1] and early.reasons[-1].startswith("margins that are wider than stated")
     assert of(early, "support").note == "" and of(early, "support").confidence == POLICY.level
 
 
@@ -116,7 +117,19 @@ def test_a_loss_at_an_early_look_is_proven_by_bets_against_the_margin() -> None:
         [item.value - base[item.item_id] for item in theirs.items], [item.cluster for item in theirs.items]
     )
     assert decision.verdict == "REFUSE" and lost.state == "lost"
-    assert lost.p_loss is not None and 0 < bets < lost.p_loss < 0.05
+    assert lost.p_loss == pytest.approx(7 * bets) and 0 < lost.p_loss < 0.05  # Holm's first step: seven are asked
+
+
+def test_in_the_pool_an_item_that_weighs_more_is_bet_on_less() -> None:
+    """Of 24 items and 168 each of the few weighs four: a bet that took a gain of theirs for one below 1 would owe more than
+    it has."""
+    many = sure(1, 168)
+    base = with_support(shares(None, {"few": [*[0.3] * 23, 0.4], "many": many}), 1.2)
+    gained = at_look(with_support(shares(CANDIDATE, {"few": [0.95] * 24, "many": many}), 1.0), 2)
+
+    pooled = of(decide(base=base, champion=None, candidate=gained, policy=POLICY), "general")
+
+    assert (pooled.p_loss, pooled.state) == (1.0, "gain")
 
 
 def test_a_trial_at_the_margin_is_rarely_called_safe_and_an_unchanged_one_costs_less() -> None:
