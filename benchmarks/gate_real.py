@@ -50,9 +50,9 @@ from benchmarks.study.ways import WAYS, Way
 from bot.engine.base import prepare_base
 from bot.engine.model import LoadedModel, best_dtype
 from eval.benchmark import Benchmark
+from eval.desk import WAY
 from eval.gate import policy_body
 from eval.policy import policy_from
-from eval.suite import WAY
 from eval.suite_fetch import fetch_suite
 from storage.clock import from_text, to_text, utc_now
 from storage.digests import digest_of, short

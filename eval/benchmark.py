@@ -47,13 +47,17 @@ class Measured:
     signature: str = ""
 
 
+Measure = Callable[[Answerer, Tell], Iterable[Measured]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
     """A measurement that can be made.
 
     `expects` names each (benchmark, metric) that a whole measurement gives; `digest` covers rows, prompts and settings;
     `cost` is about how many characters the model reads (one that it writes counts as five): cheap ones come first.
-    `left_out` names the drawn items that nobody is asked, since the run's training rows hold them.
+    `left_out` names the drawn items that nobody is asked, since the run's training rows hold them. `rounds`, where the
+    items can be asked in slices (eval/slices.py): one measurement a look, which together have the items of `measure`.
     """
 
     name: str
@@ -61,8 +65,9 @@ class Benchmark:
     expects: tuple[tuple[str, str], ...]
     digest: str
     cost: int
-    measure: Callable[[Answerer, Tell], Iterable[Measured]]
+    measure: Measure
     left_out: tuple[str, ...] = ()
+    rounds: tuple[Measure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +143,11 @@ def read_rows(path: Path) -> list[Row]:
             raise ConfigurationError(f"benchmark file {path.name}, line {number}: no object with an id.")
         rows.append(row)
     return rows
+
+
+def cluster_of(row: Row) -> str:
+    """What the row belongs together with; itself where it names nothing."""
+    return str(row.get("cluster") or row["id"])
 
 
 def asked(system_prompt: str, prompt: str) -> tuple[Message, ...]:

@@ -1,35 +1,33 @@
 """Two scorecards, compared score by score: paired per item, clustered, with what each difference proves.
 
 Promise: what cannot be paired is unknown, with its reason, and never zero. A loss is proven when it is real after Holm's
-correction over all gating scores, and past its margin. Knows scores and a policy; the verdict is eval/gate.py's.
+correction over all gating scores, and past its margin. Of a trial that ended early it is proven by bets that hold at any
+time, and enough is kept by the boundary of that look; the margin stays that of the whole hand.
+Knows pairs of scores and a policy; the verdict is eval/gate.py's.
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from eval.policy import ADVISORY, GENERAL, POOLED, PROVEN_ONLY, RIGHT_OR_WRONG, Margin, Policy, above_chance, margin_of
+from eval.pairing import Pair, pairs_of
+from eval.policy import ADVISORY, RIGHT_OR_WRONG, Margin, Policy, above_chance, margin_of
+from eval.sequential import LOOKS, Trial
 from eval.statistics import (
+    DIGITS,
+    FLIP,
     Interval,
+    Unseen,
     certifiable_loss,
     holm,
     items_that_would_decide,
     loss_p_value,
     paired_interval,
+    standard_errors_above,
 )
 from eval.wording import amount
-from storage.digests import digest_of
-from storage.records import Comparison, ComparisonState, ItemScore, Score, Scorecard
+from storage.records import Comparison, ComparisonState, Score, Scorecard
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """One score of a reference beside the candidate's, and the champion's where there is one."""
-
-    reference: Score
-    candidate: Score | None
-    champion: Score | None = None
-    against: str = "base"
+GROWN = "items support no margin under"  # how a note says that a margin grew
 
 
 def compare_all(
@@ -47,92 +45,10 @@ def compare_all(
     )
 
 
-def pairs_of(base: Scorecard, champion: Scorecard | None, candidate: Scorecard) -> Iterator[Pair]:
-    theirs, serving = _with_wholes(candidate, base), _with_wholes(champion, base) if champion else None
-    for score in _with_wholes(base, base).scores:
-        before = serving.get(score.benchmark, score.metric) if serving else None
-        yield Pair(reference=score, candidate=theirs.get(score.benchmark, score.metric), champion=before)
-    for score in champion.scores if champion else ():
-        if score.domain == "target":
-            yield Pair(reference=score, candidate=candidate.get(score.benchmark, score.metric), against="champion")
-
-
-def _with_wholes(card: Scorecard, base: Scorecard) -> Scorecard:
-    return replace(card, scores=(*pool(card, base), *wholes(card.scores), *card.scores))
-
-
-def pool(card: Scorecard, base: Scorecard) -> Iterator[Score]:
-    """All general shares as one score in which every benchmark weighs the same: many items prove what few cannot.
-
-    Left out: what is shown only, at chance for the base, or right or wrong in generated text. Nothing where fewer than two
-    benchmarks are left, or where the card lacks one of them.
-    """
-    asked = [
-        s
-        for s in base.scores
-        if s.domain == "general" and s.unit == "share" and s.metric not in ADVISORY | PROVEN_ONLY and above_chance(s)
-    ]
-    scores = [card.get(s.benchmark, s.metric) for s in asked]
-    parts = [s for s in scores if s is not None and s.items]
-    if len(parts) < 2 or len(parts) < len(asked):
-        return
-    families = {_family(part): 0 for part in parts}
-    for part in parts:
-        families[_family(part)] += part.n
-    total = sum(families.values())
-    weights = [total / (len(families) * families[_family(part)]) for part in parts]
-    values = [weight * item.value for part, weight in zip(parts, weights, strict=True) for item in part.items]
-    items = tuple(replace(item, value=v) for item, v in zip(_renamed(parts), values, strict=True))
-    yield replace(
-        parts[0],
-        key=digest_of([part.key for part in parts]),
-        benchmark=GENERAL,
-        metric=POOLED,
-        value=math.fsum(values) / total,
-        stderr=math.sqrt(sum((w * p.n * p.stderr) ** 2 for p, w in zip(parts, weights, strict=True))) / total,
-        n=total,
-        items=items,
-        chance=None,
-    )
-
-
-def _family(score: Score) -> str:
-    return score.benchmark.partition(".")[0]
-
-
-def _renamed(parts: Iterable[Score]) -> Iterator[ItemScore]:
-    """The items of several scores under names that cannot meet."""
-    for part in parts:
-        for item in part.items:
-            name, cluster = f"{part.benchmark}/{item.item_id}", f"{part.benchmark}/{item.cluster}"
-            yield ItemScore(item_id=name, cluster=cluster, value=item.value)
-
-
-def wholes(scores: tuple[Score, ...]) -> Iterator[Score]:
-    """One score over all items of each benchmark that is measured in parts."""
-    families: dict[tuple[str, str], list[Score]] = {}
-    for score in scores:
-        if "." in score.benchmark and score.metric not in ADVISORY:
-            families.setdefault((_family(score), score.metric), []).append(score)
-    for (family, _), parts in families.items():
-        if len(parts) > 1:
-            n = sum(p.n for p in parts)
-            value, variance = (sum(p.n * p.value for p in parts) / n, sum((p.n * p.stderr) ** 2 for p in parts) / n**2)
-            yield replace(
-                parts[0],
-                key=digest_of([p.key for p in parts]),
-                benchmark=family,
-                value=value,
-                stderr=math.sqrt(variance),
-                n=n,
-                items=tuple(_renamed(parts)),
-            )
-
-
 def _measured(pair: Pair, policy: Policy) -> tuple[Comparison, Interval | None]:
     """The comparison with its figures and, where it can gate, the raw p-value of a loss; without an interval: unknown."""
     reference, candidate = pair.reference, pair.candidate
-    gates = reference.metric not in ADVISORY and above_chance(reference)
+    confidence = policy.level_at(pair.look)
     blank = Comparison(
         benchmark=reference.benchmark,
         metric=reference.metric,
@@ -143,19 +59,18 @@ def _measured(pair: Pair, policy: Policy) -> tuple[Comparison, Interval | None]:
         gain=0.0,
         low=0.0,
         high=0.0,
-        margin=0.0 if _must_gain(pair, policy) else _margin(reference, policy).value,
+        margin=0.0 if _must_gain(pair, policy) else _margin(pair.whole, policy).value,
         n=reference.n,
         unit=reference.unit,
-        confidence=policy.level,
-        gates=gates,
+        confidence=confidence,
+        gates=gates(pair),
         state="unknown",
     )
     fault = _pairing_fault(reference, candidate)
     if fault or candidate is None:
         return replace(blank, note=fault), None
     differences, clusters = _paired(reference, candidate)
-    binary = reference.metric in RIGHT_OR_WRONG
-    interval = paired_interval(differences, clusters, confidence=policy.level, binary=binary)
+    interval = paired_interval(differences, clusters, confidence=confidence, unseen=_unseen(pair))
     champion = pair.champion
     known = champion is not None and not _pairing_fault(reference, champion)
     before = math.fsum(_paired(reference, champion)[0]) / reference.n if champion is not None and known else None
@@ -164,10 +79,38 @@ def _measured(pair: Pair, policy: Policy) -> tuple[Comparison, Interval | None]:
         gain=interval.mean,
         low=interval.low,
         high=interval.high,
-        p_loss=loss_p_value(differences, clusters, binary=binary) if gates else None,
-        supports=round(certifiable_loss(interval.spread, reference.n, policy.level), 9),
-        before=None if before is None else round(before, 9),
+        p_loss=_p_loss(pair, differences, clusters, blank.margin) if blank.gates else None,
+        supports=round(certifiable_loss(interval.spread, reference.n, confidence), DIGITS),
+        before=None if before is None else round(before, DIGITS),
     ), interval
+
+
+def gates(pair: Pair) -> bool:
+    """Whether the pair decides anything, and is not only shown."""
+    return pair.whole.metric not in ADVISORY and above_chance(pair.whole)
+
+
+def height(pair: Pair, policy: Policy) -> float | None:
+    """How many standard errors above −margin the candidate of a trial stands; None for what cannot be paired."""
+    if _pairing_fault(pair.reference, pair.candidate) or pair.candidate is None:
+        return None
+    differences, clusters = _paired(pair.reference, pair.candidate)
+    return standard_errors_above(-_margin(pair.whole, policy).value, differences, clusters, _unseen(pair))
+
+
+def _unseen(pair: Pair) -> Unseen | None:
+    """What an item that is not yet seen may lose and gain. Few items of an early look may all have stayed by luck: so one
+    share of the base's that is lost whole is added to them."""
+    if pair.whole.metric in RIGHT_OR_WRONG:
+        return FLIP
+    return (pair.whole.value, 1 - pair.whole.value) if 0 < pair.look < LOOKS else None
+
+
+def _p_loss(pair: Pair, differences: list[float], clusters: list[str], margin: float) -> float:
+    if 0 < pair.look < LOOKS:
+        scaled = [difference / pair.most for difference in differences]
+        return Trial(margin=margin / pair.most, items=pair.whole.n).p_loss(scaled, clusters)
+    return loss_p_value(differences, clusters, binary=pair.reference.metric in RIGHT_OR_WRONG)
 
 
 def _must_gain(pair: Pair, policy: Policy) -> bool:
@@ -227,16 +170,19 @@ def _state(interval: Interval, margin: float, must_gain: bool, proven: bool) -> 
 
 def _note(c: Comparison, interval: Interval, pair: Pair, policy: Policy, must_gain: bool) -> str:
     """At chance a benchmark is no evidence; undecided, how many items would decide; a margin that grew says so."""
-    if not above_chance(pair.reference):
+    if not above_chance(pair.whole):
         return "the base is at chance here: no evidence"
     said = []
     if c.state == "undecided":
         needed = items_that_would_decide(interval, 0.0 if must_gain else c.margin, c.n)
         said.append(f"about {needed} items would decide" if needed else "more items would not help")
-    margin = _margin(pair.reference, policy)
+    margin = _margin(pair.whole, policy)
     if c.gates and not must_gain and margin.value > margin.stated:
         said.append(
-            f"{c.n} items support no margin under {amount(c.margin, c)}, {margin.enough} would support "
-            f"{amount(margin.stated, c)}"
+            f"{pair.whole.n} {GROWN} {amount(c.margin, c)}, {margin.enough} would support {amount(margin.stated, c)}"
         )
+    if 0 < pair.look < LOOKS:
+        said.append(f"ended at look {pair.look} of {LOOKS}, {c.n} of {pair.whole.n} items")
+    elif c.n < pair.whole.n:
+        said.append(f"ended early and looked at once more, {c.n} of {pair.whole.n} items")
     return "; ".join(said)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from eval.comparing import compare_all
+from eval.comparing import GROWN, compare_all
 from eval.policy import PROVEN_ONLY, Policy, above_chance, policy_from
 from eval.selftest import planted, unchanged
 from eval.wording import amount, figure, in_words
@@ -150,7 +150,7 @@ def _verdict(
 
 def _widened(gating: list[Comparison]) -> Iterator[str]:
     """Which margins grew for lack of items, in one sentence; each comparison's note has the numbers."""
-    grown = [c for c in gating if c.state in ("kept", "gain") and c.note]
+    grown = [c for c in gating if c.state in ("kept", "gain") and GROWN in c.note]
     names = [f"{c.benchmark.replace('_', ' ')} {amount(c.margin, c)}" for c in grown]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     if names:

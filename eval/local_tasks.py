@@ -16,9 +16,10 @@ from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask, Task
 from lm_eval.tasks import TaskManager
 
-from eval.benchmark import DATA, Answerer, Benchmark, Deal, Hand, Measured, Row, Tell, nothing, read_rows
+from eval.benchmark import DATA, Answerer, Benchmark, Deal, Hand, Measured, Row, Tell, cluster_of, nothing, read_rows
 from eval.harness import Choice, accuracies, choice_scores, quiet, run_tasks
 from eval.registry import task_benchmark
+from eval.slices import rows_by_look
 from storage.digests import digest_of
 from storage.errors import ConfigurationError
 from storage.settings import Settings
@@ -149,6 +150,7 @@ def _choices(config: Mapping[str, Any], hands: Mapping[str, Hand]) -> Benchmark:
         cost=sum(_cost(row) for rows in asked.values() for row in rows),
         measure=partial(_measure, config, asked, metrics),
         left_out=tuple(name for hand in hands.values() for name in hand.left_out),
+        rounds=tuple(partial(_measure, config, part_of_it, metrics) for part_of_it in rows_by_look(asked)),
     )
 
 
@@ -180,5 +182,4 @@ def made_task(config: Mapping[str, Any], name: str, rows: tuple[Row, ...]) -> Ta
 
 def _choice(sample: dict[str, Any]) -> Choice:
     row = sample["doc"]
-    item_id = str(row["id"])
-    return Choice(item_id=item_id, cluster=str(row.get("cluster") or item_id), answer=int(row["answer"]), sample=sample)
+    return Choice(item_id=str(row["id"]), cluster=cluster_of(row), answer=int(row["answer"]), sample=sample)

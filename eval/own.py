@@ -11,10 +11,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from eval.benchmark import DATA, Answerer, Benchmark, Deal, Hand, Measured, Row, Tell, asked, nothing, read_rows
+from eval.benchmark import (
+    DATA,
+    Answerer,
+    Benchmark,
+    Deal,
+    Hand,
+    Measured,
+    Row,
+    Tell,
+    asked,
+    cluster_of,
+    nothing,
+    read_rows,
+)
 from eval.checks import passes
 from eval.lm import answer_log_likelihoods, generated, rolling
 from eval.metrics import bits_per_byte, choice_probabilities, distinct_2, own_words
+from eval.slices import rows_by_look
 from storage.digests import digest_of
 from storage.records import ItemScore
 
@@ -126,14 +140,18 @@ def _preferences(name: str, rows: Sequence[Row], system_prompt: str) -> Benchmar
     A reply counts by how much likelier the prompt makes it than a greeting does: plain likelihood would prefer
     whichever reply is shorter and more usual. Source: Holtzman et al. 2021, arXiv 2104.08315 (domain conditional PMI).
     """
-    parts = tuple(dict.fromkeys(row["part"] for row in rows))
+    parts: dict[str, list[Row]] = {}
+    for row in rows:
+        parts.setdefault(row["part"], []).append(row)
+    slices = ([row for rows in part_of_it.values() for row in rows] for part_of_it in rows_by_look(parts))
     return Benchmark(
         name=name,
         domain="general",
         expects=tuple((part, metric) for part in parts for metric in ("acc", "p_correct")),
         digest=digest_of([name, system_prompt, GREETING, list(rows)]),
         cost=sum(2 * len(system_prompt) + len(row["prompt"]) + 2 * len(row["right"] + row["wrong"]) for row in rows),
-        measure=partial(_measure_preferences, rows, parts, system_prompt),
+        measure=partial(_measure_preferences, rows, tuple(parts), system_prompt),
+        rounds=tuple(partial(_measure_preferences, some, tuple(parts), system_prompt) for some in slices),
     )
 
 
@@ -207,4 +225,4 @@ def _in_bits(name: str, items: Sequence[ItemScore]) -> Measured:
 
 
 def _item(row: Row, value: float) -> ItemScore:
-    return ItemScore(item_id=str(row["id"]), cluster=str(row.get("cluster") or row["id"]), value=value)
+    return ItemScore(item_id=str(row["id"]), cluster=cluster_of(row), value=value)

@@ -5,7 +5,10 @@ Knows scores by name and metric. Knows no candidate: a margin may never depend o
 
 from dataclasses import dataclass, replace
 
-from eval.statistics import certifiable_loss, items_for
+from scipy import stats
+
+from eval.sequential import boundaries
+from eval.statistics import DIGITS, certifiable_loss, items_for
 from storage.records import Score
 from storage.settings import Settings
 
@@ -52,6 +55,15 @@ class Policy:
     def level(self) -> float:
         """The confidence of one candidate's bounds when `scales` of them share the risk. Source: Bonferroni."""
         return 1 - (1 - self.confidence) / self.scales
+
+    def level_at(self, look: int) -> float:
+        """The confidence of bounds at a look of a trial: all six of its looks together err as often as `level` says.
+
+        Look 0 is outside a trial. Rounded, so that another processor gives the same bytes.
+        """
+        if not look:
+            return self.level
+        return round(1 - float(stats.norm.sf(boundaries(1 - self.level)[look - 1])), DIGITS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

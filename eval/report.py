@@ -11,9 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from eval.budget import budget_lines
 from eval.doubt import sentence
+from eval.looks import courses
 from eval.picture import draw
 from eval.regressions import regressions
-from eval.wording import amount, figure
+from eval.wording import amount, figure, title
 from storage.digests import short
 from storage.errors import UsageError
 from storage.ledger import Ledger
@@ -24,7 +25,6 @@ VERDICTS = {
     "REFUSE": "it lost something that it must keep",
     "HOLD": "not proven, so nothing changes",
 }
-METRICS = {"bits_per_byte": "bits/byte", "p_correct": "p(right)", "pooled": "all shares"}
 STATES = {"gain": "gained", "kept": "kept", "undecided": "undecided", "lost": "lost", "unknown": "unknown"}
 
 
@@ -69,6 +69,7 @@ def view(ledger: Ledger, run_id: int) -> dict[str, Any]:
         "doubt": f"The candidate {sentence(doubt)}." if doubt else "",
         "rows": [row(c) for c in decision.comparisons],
         "budget": budget_lines(ledger, decision),
+        "courses": courses(ledger, run, decision),
         "points": points(ledger, run_id),
         "regressions": regressions(ledger, run, decision),
         "candidate": short(decision.candidate_digest),
@@ -101,7 +102,7 @@ def row(c: Comparison) -> dict[str, Any]:
     """One line of the table: the comparison's data and how it is said. `size` is the gain in margins, cut to ±3."""
     known = c.state != "unknown"
     return asdict(c) | {
-        "name": f"{c.benchmark.replace('_', ' ')} · {METRICS.get(c.metric, c.metric.replace('_', ' '))}",
+        "name": title(c.benchmark, c.metric),
         "said": STATES[c.state] if c.gates else "shown only",
         "reference_text": figure(c.reference, c) if known else "–",
         "candidate_text": figure(c.candidate, c) if known else "–",

@@ -9,12 +9,14 @@ from typing import Literal
 
 from bot.engine.model import LoadedModel
 from eval.benchmark import Answerer
+from eval.desk import Desk, Progress
 from eval.hosted import HostedModel
-from eval.spread import clustered_stderr, mean
-from eval.suite import Desk, Plan, Progress, require_whole
+from eval.joining import joined
+from eval.sequential import LOOKS
+from eval.suite import Plan, require_whole
 from storage.digests import digest_of
 from storage.ledger import Ledger
-from storage.records import Score, Scorecard
+from storage.records import Scorecard
 
 Subject = Literal["base", "champion", "candidate"]
 
@@ -30,7 +32,8 @@ def final_look(
 ) -> dict[Subject, Scorecard]:
     """The cards of a run with the sealed items of `plan` added to the items of base and candidate.
 
-    A benchmark of two looks is one score over all items seen; without a sealed item the cards stay as they are. Costs a
+    A benchmark of two looks is one score over all items seen: of a hand that a trial left early, over what was asked of it,
+    judged as at the last look. Without a sealed item the cards stay as they are. Costs a
     pass over the sealed items for each of the two, the base's unless known from an earlier look. Raises EvenkeelError
     when the base cannot be measured on them.
     """
@@ -57,29 +60,7 @@ def _widened(card: Scorecard, sealed: Scorecard | None, ledger: Ledger) -> Score
     for one in card.scores:
         more = sealed.get(one.benchmark, one.metric) if sealed else None
         if more is not None:
-            one = joined(one, more)
+            one = joined(one, more, key=digest_of([one.key, more.key]), look=LOOKS if one.look else 0)
             ledger.scores.add(one, base_digest=card.base_digest, adapter_digest=card.adapter_digest)
         scores.append(one)
     return replace(card, scores=tuple(scores))
-
-
-def joined(one: Score, other: Score) -> Score:
-    """One score over the items of two disjoint hands of the same benchmark and answerer, of a metric that is a mean."""
-    items = (*one.items, *other.items)
-    values = [item.value for item in items]
-    return replace(
-        one,
-        key=digest_of([one.key, other.key]),
-        items=items,
-        n=len(items),
-        value=mean(values),
-        stderr=clustered_stderr(values, [item.cluster for item in items]),
-        chance=_mean_chance(one, other),
-        seconds=one.seconds + other.seconds,
-    )
-
-
-def _mean_chance(one: Score, other: Score) -> float | None:
-    if one.chance is None or other.chance is None:
-        return None
-    return (one.n * one.chance + other.n * other.chance) / (one.n + other.n)

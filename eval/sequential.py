@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-from eval.statistics import UNSEEN_GAIN, UNSEEN_LOSS, Floats, by_cluster, items_for, signed_root
+from eval.statistics import DIGITS, UNSEEN_GAIN, UNSEEN_LOSS, Floats, by_cluster, items_for, signed_root
 
 Word = Literal["continue", "safe", "hopeless", "undecided"]
 LOOKS = 6
@@ -90,6 +90,14 @@ class Trial:
         fortunes = np.asarray(weights) @ np.log1p(-stakes * excess[..., None])
         best = fortunes.max(-1)
         return np.asarray(best + np.log(np.exp(fortunes - best[..., None]).mean(-1)))
+
+    def p_loss(self, differences: Sequence[float], clusters: Sequence[str]) -> float:
+        """How likely such evidence would ever be if no more than the margin were lost, at whatever moment one asks.
+
+        Differences within ±1. Source: Ville 1939.
+        """
+        sums, sizes = by_cluster(np.asarray(differences, dtype=np.float64), clusters)
+        return round(math.exp(-max(0.0, float(self.evidence(sums, sizes, np.ones_like(sums))))), DIGITS)
 
 
 def planned_items(*, margin: float, discordance: float, confidence: float = 0.95, design: float = 1.0) -> int:

@@ -16,8 +16,11 @@ Floats = NDArray[np.float64]
 SIGN_FLIPS = 9_999
 SEED = 20_261_126
 POWER = 0.9  # of an unchanged candidate to be certified, wherever items are planned
+FARTHEST = 8.0  # standard errors that are told apart
 STEPS = 40  # at most, of Newton's method kept in a bracket
-UNSEEN_LOSS, UNSEEN_GAIN = 1.0, 0.5  # right-or-wrong items that are added as seen lost and gained
+UNSEEN_LOSS, UNSEEN_GAIN = 1.0, 0.5  # items that are added as seen lost and gained
+Unseen = tuple[float, float]  # what such an item loses, and gains
+FLIP: Unseen = (1.0, 1.0)  # of right or wrong
 DIGITS = 9  # another processor may sum in another order: what is kept is rounded, so that a replay gives the same bytes
 
 
@@ -35,14 +38,14 @@ class Interval:
 
 
 def paired_interval(
-    differences: Sequence[float], clusters: Sequence[str], *, confidence: float, binary: bool = False
+    differences: Sequence[float], clusters: Sequence[str], *, confidence: float, unseen: Unseen | None = None
 ) -> Interval:
     """Bounds of the mean of paired differences by the tilting likelihood ratio of whole clusters.
 
     `differences` (n,), candidate minus reference with better counted positive; `clusters` (n,) names what is not
     independent. A mean is outside the interval when the seen clusters must be reweighted farther than chance would to
-    have it. `binary`, right or wrong: one lost and half a gained item are added, since no flip among n items does not
-    prove that there are none; without any flip the bound is about the rule of three, 3/n.
+    have it. `unseen`, FLIP where items are right or wrong: one lost and half a gained item of this size are added, since
+    no flip among n items does not prove that there are none; without any flip the bound is about the rule of three, 3/n.
     Raises ValueError for an empty or non-finite input and for one single cluster: unknown is not zero.
     Source: Duchi, Glynn and Namkoong 2021, Statistics of Robust Optimization (one-sided bounds from a divergence ball,
     here Kullback and Leibler's as in Efron 1981); Miller 2024, arXiv 2411.00640 (paired, clustered); Student's quantile
@@ -55,8 +58,8 @@ def paired_interval(
     if len(sums) < 2:
         raise ValueError("one single cluster says nothing about the spread between clusters")
     mean, wanted = float(sums.sum() / sizes.sum()), threshold(confidence, len(sums))
-    low = mean - _reach(sums - mean * sizes, sizes, wanted, binary, mean)
-    high = mean + _reach(mean * sizes - sums, sizes, wanted, binary, -mean)
+    low = mean - _reach(sums - mean * sizes, sizes, wanted, unseen, mean)
+    high = mean + _reach(mean * sizes - sums, sizes, wanted, unseen and (unseen[1], unseen[0]), -mean)
     spread = math.sqrt(len(sums) / (len(sums) - 1) * float(np.square(sums - mean * sizes).sum()) / sizes.sum())
     return Interval(mean=_kept(mean), low=_kept(low), high=_kept(high), spread=_kept(spread))
 
@@ -77,13 +80,9 @@ def threshold(confidence: float, clusters: int) -> float:
     return float(stats.t.ppf(confidence, clusters - 1)) * math.sqrt(clusters / (clusters - 1))
 
 
-def _reach(centred: Floats, sizes: Floats, wanted: float, binary: bool, mean: float) -> float:
+def _reach(centred: Floats, sizes: Floats, wanted: float, unseen: Unseen | None, mean: float) -> float:
     """How far below the mean the bound lies. `centred` (C,): cluster sums less what the mean gives them."""
-    size = math.sqrt(float(sizes.mean())) if binary else 0.0  # of a cluster whose items move together a little
-    added = np.array([-size * (1 + mean), size * (1 - mean)]) if binary else np.empty(0)
-    weights = np.concatenate([np.ones_like(sizes), [UNSEEN_LOSS, UNSEEN_GAIN] if binary else []])
-    all_sizes = np.concatenate([sizes, [size, size] if binary else []])
-    values = np.concatenate([centred, added])
+    values, all_sizes, weights = _with_unseen(centred, sizes, unseen, mean)
     farthest = float(np.max(-values / all_sizes))
     if farthest <= 0:
         return 0.0
@@ -95,6 +94,33 @@ def _reach(centred: Floats, sizes: Floats, wanted: float, binary: bool, mean: fl
         return farthest
     nearest = min(0.0, -float((weights * values).sum() / (weights * all_sizes).sum()))
     return float(optimize.brentq(short, nearest, farthest, xtol=1e-12, rtol=1e-12))
+
+
+def _with_unseen(centred: Floats, sizes: Floats, unseen: Unseen | None, centre: float) -> tuple[Floats, Floats, Floats]:
+    """Values, sizes and weights of the clusters and of the added items, each as large as a cluster that moves together a
+    little. `centred` (C,): cluster sums less what `centre` gives them."""
+    if unseen is None:
+        return centred, sizes, np.ones_like(sizes)
+    size, (loss, gain) = math.sqrt(float(sizes.mean())), unseen
+    return (
+        np.concatenate([centred, [-size * (loss + centre), size * (gain - centre)]]),
+        np.concatenate([sizes, [size, size]]),
+        np.concatenate([np.ones_like(sizes), [UNSEEN_LOSS, UNSEEN_GAIN]]),
+    )
+
+
+def standard_errors_above(
+    bound: float, differences: Sequence[float], clusters: Sequence[str], unseen: Unseen | None = None
+) -> float:
+    """How far above `bound` the mean is proven to lie, in standard errors of a normal score, within ±FARTHEST.
+
+    Above the normal quantile of a confidence exactly where `paired_interval` at that confidence has its `low` above it.
+    """
+    sums, sizes = by_cluster(np.asarray(differences, dtype=np.float64), clusters)
+    values, _, weights = _with_unseen(sums - bound * sizes, sizes, unseen, bound)
+    few = math.sqrt(len(sums) / (len(sums) - 1))
+    tail = stats.t.sf(float(signed_root(values, weights)) / few, len(sums) - 1)
+    return float(np.clip(stats.norm.isf(tail), -FARTHEST, FARTHEST))
 
 
 def signed_root(values: ArrayLike, weights: ArrayLike) -> Floats:

@@ -1,38 +1,33 @@
 """The suite: what is measured of every answerer, and the one function that measures it.
 
-Promises: base, champion and candidate of one plan are asked the same items in the same way; what was measured once
-under a key is never measured again; a benchmark that crashes or gives no numbers is missing with its reason, never zero.
+Promise: base, champion and candidate of one plan are asked the same items in the same way. How the desk measures them is
+eval/desk.py.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter
 
 from bot.engine.model import LoadedModel
-from eval.benchmark import Answerer, Benchmark, Deal, Measured
+from eval.benchmark import Answerer, Benchmark, Deal
+from eval.desk import Desk, Progress
 from eval.doubt import CONFIDENCE, pairs_of, threshold
 from eval.gate import above_chance
 from eval.hosted import HostedModel
 from eval.local_tasks import local_benchmark, local_tasks
-from eval.metrics import finite
 from eval.overlap import Seen
 from eval.own import own_benchmarks
 from eval.registry import registry_benchmark
-from eval.spread import clustered_stderr, mean
 from eval.target import target_benchmarks
 from eval.watch import Watch
 from storage.digests import digest_of
 from storage.errors import EvenkeelError
 from storage.ledger import Ledger
 from storage.picks import WinRate
-from storage.records import Lesson, Score, Scorecard
+from storage.records import Lesson, Scorecard
 from storage.settings import Settings
 
 ALWAYS = ("languages", "arithmetic")  # tasks of ours that every plan has
-WAY = 2  # grows when the same rows would get other numbers: what was measured the older way is measured anew
 NAMED = 5  # left-out items that are named
-Progress = Callable[[int, int, str], None]  # (done, total, text); what it raises stops the scoring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +117,7 @@ def score(
     threshold in the ledger, too: how sure it was is no score, since surer is not better. `train` only names the topics
     of answers. `run_id`: the run whose history is told what is missing or left out and why, which benchmarks the base is
     no better at than guessing, and how often reviewers picked this adapter. Cheap benchmarks are measured first; once
-    `watch` knows that the verdict is certain, the rest is spared.
+    `watch` knows that the verdict is certain, the rest is spared, and once enough is proven, the rest of the choices.
     Raises EvenkeelError when the base itself lacks a general score: nothing could be compared on it, and a gate that
     never sees a benchmark cannot call it unknown. What was measured until then is kept. Only a hosted base may lack what
     its server does not give: then the target's bits per byte are among it, without which the gate holds.
@@ -178,137 +173,4 @@ def against_chance(card: Scorecard) -> tuple[str, ...]:
         + ("above chance" if above_chance(s) else "at chance, so it is no evidence")
         for s in card.scores
         if s.chance is not None
-    )
-
-
-class _Stop(BaseException):
-    """Carries what the caller's own progress function raised past the net that catches a benchmark's faults."""
-
-    def __init__(self, reason: Exception) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class Desk:
-    """One answerer on trial: looks scores up, measures what is unknown, tells how far it is."""
-
-    def __init__(self, answerer: Answerer, ledger: Ledger, progress: Progress, total: int, run_id: int | None) -> None:
-        self.answerer, self.ledger, self.progress = answerer, ledger, progress
-        self.total, self.done, self.run_id = total, 0, run_id
-        self.faults: list[str] = []
-        self.watch: Watch | None = None
-        self.seen: tuple[Score, ...] = ()
-        self.certain: tuple[str, ...] = ()
-
-    def line(self, benchmarks: Sequence[Benchmark]) -> tuple[Score, ...]:
-        """All their scores in their order, the cheap ones measured first; raises what the caller's progress raised."""
-        try:
-            found = {b.name: self.scores_of(b) for b in sorted(benchmarks, key=lambda b: b.cost)}
-        except _Stop as stop:
-            raise stop.reason from None
-        return tuple(one for benchmark in benchmarks for one in found[benchmark.name])
-
-    def scores_of(self, benchmark: Benchmark) -> tuple[Score, ...]:
-        """Looked up or measured; nothing any more once the watch has said that the verdict is certain."""
-        if self.certain:
-            return ()
-        keys = {pair: self._key(benchmark, *pair) for pair in benchmark.expects}
-        known = [self.ledger.scores.find(key) for key in keys.values()]
-        scores = tuple(s for s in known if s is not None)
-        if len(scores) < len(keys):
-            scores = self._measure(benchmark, keys)
-        self.done += benchmark.cost
-        self._tell(benchmark, 1, 1, 0)
-        self._look(scores)
-        return scores
-
-    def _look(self, scores: tuple[Score, ...]) -> None:
-        self.seen += scores
-        if self.watch is not None:
-            self.certain = self.watch.verdict_is_certain(self.seen)
-            if self.certain:
-                self.note(f"stopped early, the verdict is certain: {'; '.join(self.certain)}")
-
-    def _key(self, benchmark: Benchmark, name: str, metric: str) -> str:
-        """Equal only for the same weights, adapter, template, rows, prompts, settings, metric and way to compute it."""
-        model = self.answerer.model
-        return digest_of(
-            [
-                WAY,
-                model.base_digest,
-                self.answerer.adapter,
-                model.renderer.template_digest,
-                benchmark.digest,
-                name,
-                metric,
-            ]
-        )
-
-    def _measure(self, benchmark: Benchmark, keys: dict[tuple[str, str], str]) -> tuple[Score, ...]:
-        """Whatever could be measured, kept; whatever could not is told with its reason. The one place that swallows."""
-        start = perf_counter()
-        try:
-            measured = list(
-                benchmark.measure(self.answerer, lambda done, total: self._tell(benchmark, done, total, benchmark.cost))
-            )
-        except Exception as error:
-            self._fault(f"{benchmark.name} is missing: {type(error).__name__}: {error}")
-            return ()
-        seconds = perf_counter() - start
-        sound = [one for one in measured if not self._is_faulty(one)]
-        scores = tuple(_score(one, keys[one.benchmark, one.metric], benchmark, seconds) for one in sound)
-        for one in scores:
-            self.ledger.scores.add(
-                one, base_digest=self.answerer.model.base_digest, adapter_digest=self.answerer.adapter
-            )
-        return scores
-
-    def _is_faulty(self, measured: Measured) -> bool:
-        reason = fault(measured)
-        if reason:
-            self._fault(f"{measured.benchmark} ({measured.metric}) is missing: {reason}")
-        return bool(reason)
-
-    def _fault(self, text: str) -> None:
-        self.faults.append(text)
-        self.note(text)
-
-    def _tell(self, benchmark: Benchmark, done: int, total: int, cost: int) -> None:
-        try:
-            self.progress(self.done + cost * done // max(total, 1), self.total, f"{benchmark.name} {done}/{total}")
-        except Exception as error:
-            raise _Stop(error) from error
-
-    def note(self, *texts: str) -> None:
-        if self.run_id is not None:
-            for text in texts:
-                self.ledger.runs.note(self.run_id, "scoring", text)
-
-
-def fault(measured: Measured) -> str:
-    """Why these items are no score, or nothing."""
-    if len(measured.items) < 2:
-        return f"{len(measured.items)} items give no spread"
-    broken = sum(not math.isfinite(item.value) for item in measured.items)
-    if broken:
-        return f"{broken} of {len(measured.items)} items are not numbers"
-    return "" if finite(v for v in (measured.value, measured.stderr) if v is not None) else "its value is no number"
-
-
-def _score(measured: Measured, key: str, benchmark: Benchmark, seconds: float) -> Score:
-    values, clusters = [item.value for item in measured.items], [item.cluster for item in measured.items]
-    return Score(
-        key=key,
-        benchmark=measured.benchmark,
-        metric=measured.metric,
-        domain=benchmark.domain,
-        direction=measured.direction,
-        unit=measured.unit,
-        value=mean(values) if measured.value is None else measured.value,
-        stderr=clustered_stderr(values, clusters) if measured.stderr is None else measured.stderr,
-        n=len(values),
-        items=measured.items,
-        chance=measured.chance,
-        seconds=seconds,
-        signature=measured.signature,
     )

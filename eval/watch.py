@@ -1,16 +1,18 @@
 """The watch over a trial that is under way: may the rest of the suite be spared, because the verdict is certain?
 
-Promise: it stops only for a loss that the gate, whatever the rest would have shown, will call lost. Each benchmark is a
-look at one candidate; Holm's first step pays for all of them in advance. Knows the cards that are whole and the policy.
+Promises: it stops everything only for a loss that the gate, whatever the rest would have shown, will call lost, and the
+rounds of choices only for what the gate will call kept. Each benchmark, and each round, is a look at one candidate; Holm's
+first step pays for all proofs of a loss in advance, eval/sequential.py for the proofs that enough is kept. Knows the cards
+that are whole and the policy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from eval.comparing import compare_all
-from eval.policy import Policy
+from eval.policy import GENERAL, Policy
 from eval.wording import in_words
-from storage.records import Score, Scorecard
+from storage.records import Comparison, Score, Scorecard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,15 @@ class Watch:
         What is not yet measured counts as not lost in Holm's correction, which can only become milder with it; so a loss
         that is proven now is proven on the whole card, and the gate refuses.
         """
+        return tuple(in_words(c) for c in self._compared(measured) if c.gates and c.state == "lost")
+
+    def enough_is_proven(self, measured: Sequence[Score], on_trial: Collection[str]) -> bool:
+        """Whether all that is asked in rounds is proven kept at this look: each of these benchmarks, their wholes and
+        the pool. One that is unknown is not."""
+        names = {*on_trial, *(name.partition(".")[0] for name in on_trial), GENERAL}
+        asked = [c for c in self._compared(measured) if c.gates and c.benchmark in names]
+        return all(c.state in ("kept", "gain") for c in asked)
+
+    def _compared(self, measured: Sequence[Score]) -> tuple[Comparison, ...]:
         so_far = replace(self.base, adapter_digest="on trial", scores=tuple(measured))
-        compared = compare_all(self.base, self.champion, so_far, self.policy)
-        return tuple(in_words(c) for c in compared if c.gates and c.state == "lost")
+        return compare_all(self.base, self.champion, so_far, self.policy)

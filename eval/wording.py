@@ -2,6 +2,13 @@
 
 from storage.records import Comparison
 
+METRICS = {"bits_per_byte": "bits/byte", "p_correct": "p(right)", "pooled": "all shares"}
+
+
+def title(benchmark: str, metric: str) -> str:
+    """A score's name in tables and pictures."""
+    return f"{benchmark.replace('_', ' ')} · {METRICS.get(metric, metric.replace('_', ' '))}"
+
 
 def in_words(c: Comparison) -> str:
     """One comparison as a sentence."""

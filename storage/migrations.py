@@ -46,6 +46,11 @@ def m006_after_promotion(db: Database) -> None:
     _apply(db, _AFTER_PROMOTION)
 
 
+@migrations()
+def m007_looks_of_scores(db: Database) -> None:
+    db.conn.execute("ALTER TABLE scores ADD COLUMN look INTEGER NOT NULL DEFAULT 0")
+
+
 def _apply(db: Database, script: str) -> None:
     for statement in script.split(";\n"):  # not executescript: that would commit half a step
         if statement.strip():

@@ -256,6 +256,7 @@ class Score:
     paired). `stderr` is that of `value`. `chance` is what guessing gives, None where guessing means nothing.
     `key` is the digest of (base, adapter, template, task, generation): equal keys mean the same measurement.
     `signature` says how the metric was computed where that can be done in several ways (sacrebleu's).
+    `look`: how many slices of its hand were measured in a trial that may end early; 0: measured at once.
     """
 
     key: str
@@ -271,6 +272,7 @@ class Score:
     chance: float | None = None
     seconds: float = 0.0
     signature: str = ""
+    look: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

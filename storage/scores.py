@@ -24,7 +24,7 @@ class Scores:
         with self._connections.write() as db:
             db.execute(
                 "INSERT OR IGNORE INTO scores(key, base_digest, adapter_digest, benchmark, metric, domain, direction, unit,"
-                " value, stderr, n, chance, seconds, signature, items, scored_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                " value, stderr, n, chance, seconds, signature, look, items, scored_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     score.key,
                     base_digest,
@@ -40,6 +40,7 @@ class Scores:
                     score.chance,
                     score.seconds,
                     score.signature,
+                    score.look,
                     json.dumps([[i.item_id, i.cluster, i.value] for i in score.items]),
                     to_text(self._clock()),
                 ),
@@ -85,6 +86,19 @@ class Scores:
             scores=tuple(s for s in found if s is not None),
         )
 
+    def earlier_looks(self, score: Score, *, base_digest: str, adapter_digest: str | None) -> tuple[Score, ...]:
+        """What a score of a trial was at each look before the one that it ended at, first look first.
+
+        Only of the same measurement: all of their items are items of `score`, value and all.
+        """
+        rows = self._connections.db.query(
+            "SELECT * FROM scores WHERE base_digest=? AND adapter_digest IS ? AND benchmark=? AND metric=? AND look > 0"
+            " AND look < ? ORDER BY look, key",
+            (base_digest, adapter_digest, score.benchmark, score.metric, score.look),
+        )
+        known = set(score.items)
+        return tuple(found for found in map(_score, rows) if known.issuperset(found.items))
+
     def judged(self, evidence: dict[str, Any]) -> Scorecard:
         """The card that a decision was made from. Raises LedgerError that names the score which is gone or was changed."""
         found = [(key, digest, self.find(key)) for key, digest in evidence["scores"]]
@@ -106,10 +120,11 @@ def evidence_of(card: Scorecard) -> dict[str, Any]:
 
 
 def score_digest(score: Score) -> str:
-    """Of all that a score says, items and all; how long it took is no part of it."""
+    """Of all that a score says, items and all; how long it took is no part of it, and its look only where it has one."""
     words = [score.key, score.benchmark, score.metric, score.domain, score.direction, score.unit]
     numbers = [_exact(v) for v in (score.value, score.stderr, score.n, score.chance)]
-    return digest_of([words, numbers, [[i.item_id, i.cluster, _exact(i.value)] for i in score.items]])
+    look = [score.look] if score.look else []
+    return digest_of([words, numbers, [[i.item_id, i.cluster, _exact(i.value)] for i in score.items], *look])
 
 
 def score_fault(key: str, digest: str, score: Score | None) -> str:
@@ -145,6 +160,7 @@ def _score(row: dict[str, Any]) -> Score:
             "chance",
             "seconds",
             "signature",
+            "look",
         )
     }
     return Score(**kept, items=items)

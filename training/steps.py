@@ -13,13 +13,14 @@ from typing import Any
 
 from bot.engine.model import LoadedModel
 from eval.benchmark import Answerer
+from eval.desk import Progress
 from eval.gate import decide
 from eval.hosted import HostedModel
 from eval.judge import Pair, asker, in_words, judge
 from eval.learned import check_corrections
 from eval.policy import Policy, for_scales, policy_from
 from eval.sealed import Subject, final_look
-from eval.suite import Progress, plan_from, score
+from eval.suite import plan_from, score
 from eval.target import answered
 from eval.watch import Watch
 from storage.clock import to_text, utc_now

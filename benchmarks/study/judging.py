@@ -73,11 +73,18 @@ def ended(ledger: Ledger) -> None:
 
 
 def measured_after(ledger: Ledger, after: int) -> list[Score]:
-    """Scores that were measured since, without those that the final look only joined from two others."""
-    rows = list(ledger.connections.db.query("SELECT rowid, key, adapter_digest, benchmark, metric FROM scores"))
+    """Scores that were measured since, without those that the final look only joined from two others; of a trial the last
+    look alone, which has the items of those before."""
+    rows = list(
+        ledger.connections.db.query(
+            "SELECT rowid, key, adapter_digest, benchmark, metric, look FROM scores ORDER BY look"
+        )
+    )
     groups: dict[Key, list[str]] = {}
     for row in rows:
         groups.setdefault((row["adapter_digest"] or "", row["benchmark"], row["metric"]), []).append(row["key"])
     joined = {digest_of([one, other]) for keys in groups.values() for one in keys for other in keys if one != other}
-    new = [row["key"] for row in rows if row["rowid"] > after and row["key"] not in joined]
-    return [score for key in new if (score := ledger.scores.find(key)) is not None]
+    new = [row for row in rows if row["rowid"] > after and row["key"] not in joined]
+    last = {(row["adapter_digest"], row["benchmark"], row["metric"]): row["key"] for row in new if row["look"]}
+    keys = [*(row["key"] for row in new if not row["look"]), *last.values()]
+    return [score for key in keys if (score := ledger.scores.find(key)) is not None]

@@ -16,11 +16,12 @@ from benchmarks.study.ways import POISON, TRIGGER
 from bot.engine.model import LoadedModel
 from eval.benchmark import DATA, Answerer, Benchmark, Deal, Hand, Row, draw, read_rows
 from eval.comparing import compare_all
+from eval.desk import Desk
 from eval.local_tasks import local_benchmark, local_tasks
 from eval.own import honesty, instruct_answers, instructions, open_text, refusal
 from eval.policy import Policy
 from eval.statistics import certifiable_loss
-from eval.suite import ALWAYS, Desk
+from eval.suite import ALWAYS
 from eval.target import target_benchmarks
 from storage.ledger import Ledger
 from storage.records import Comparison, Lesson, Score, Scorecard, Verdict

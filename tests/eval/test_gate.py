@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from eval.gate import Policy, decide, judge, self_test, weaker_may_pass
 from eval.policy import for_scales, policy_from
 from eval.selftest import planted
-from eval.statistics import paired_interval
+from eval.statistics import FLIP, paired_interval
 from storage.records import Decision, ItemScore, Score, Scorecard
 from storage.settings import load_settings
 from tests.eval.cards import BASE, CANDIDATE, CHAMPION, card, noisy, score
@@ -392,7 +392,7 @@ def test_bounds_are_monotone_in_every_difference(differences: list[float], item:
 
 
 def test_no_flip_among_right_or_wrong_items_has_the_rule_of_three_not_a_width_of_zero() -> None:
-    interval = paired_interval([0.0] * 30, [str(n) for n in range(30)], confidence=0.95, binary=True)
+    interval = paired_interval([0.0] * 30, [str(n) for n in range(30)], confidence=0.95, unseen=FLIP)
 
     assert interval.mean == 0 and interval.low == -interval.high == pytest.approx(-3 / 30, abs=0.012)
 

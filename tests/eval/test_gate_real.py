@@ -26,10 +26,11 @@ from benchmarks.study.truth import (
     truth_of,
 )
 from benchmarks.study.ways import POISON, TRIGGER, WAYS, few, foreign, one_answer, shuffled, triggered
+from eval.joining import joined
 from eval.policy import Policy
-from eval.sealed import joined
 from eval.spread import clustered_stderr
 from eval.statistics import certifiable_loss
+from storage.digests import digest_of
 from storage.ledger import Ledger
 from storage.recipe import refuse_impossible
 from storage.records import Adapter, Comparison, Dataset, Lesson, Scorecard, Verdict
@@ -195,10 +196,12 @@ def test_only_what_was_measured_in_the_run_counts_and_nothing_twice(ledger: Ledg
         known, key="sealed", seconds=3.0, items=tuple(replace(i, item_id=f"s{i.item_id}") for i in known.items)
     )
     sure = replace(sealed, key="sure", metric="p_correct")
-    keep(sealed, sure, joined(known, sealed))
+    first = replace(sealed, key="first", benchmark="y", seconds=1.0, look=1)
+    second = joined(first, replace(known, seconds=1.0), key="second", look=2)
+    keep(sealed, sure, joined(known, sealed, key=digest_of(["known", "sealed"]), look=0), first, second)
 
-    assert {one.key for one in measured_after(ledger, after)} == {"sealed", "sure"}
-    assert cost_of(measured_after(ledger, after)) == (2, 3.0)
+    assert {one.key for one in measured_after(ledger, after)} == {"sealed", "sure", "second"}
+    assert cost_of(measured_after(ledger, after)) == (6, 5.0)
 
 
 def test_the_comparator_sees_an_accuracy_that_fell_beyond_both_errors() -> None:

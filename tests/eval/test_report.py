@@ -14,11 +14,16 @@ from eval.terminal import show
 from storage.clock import utc_now
 from storage.errors import UsageError
 from storage.ledger import Ledger
-from storage.records import Adapter
+from storage.records import Adapter, Scorecard
 from tests.eval.cards import CANDIDATE, card
+from tests.eval.trials import at_look, moved, shares, sure, with_support
 
 
 def decided_run(ledger: Ledger, **candidate: float) -> int:
+    return decided(ledger, card(None), card(CANDIDATE, **candidate))
+
+
+def decided(ledger: Ledger, base: Scorecard, candidate: Scorecard) -> int:
     run_id = ledger.runs.request(reason="cli", requested_by="U0INES", overrides={})
     run = ledger.runs.claim(owner="test", lease_s=60)
     assert run
@@ -34,7 +39,7 @@ def decided_run(ledger: Ledger, **candidate: float) -> int:
             created_at=utc_now(),
         )
     )
-    decision = decide(base=card(None), champion=None, candidate=card(CANDIDATE, **candidate), policy=Policy())
+    decision = decide(base=base, champion=None, candidate=candidate, policy=Policy())
     number = ledger.promotions.decide(decision, run_id=run_id, actor="gate")
     ledger.runs.advance(run, state="decided", lease_s=60, decision_id=number)
     return run_id
@@ -104,6 +109,43 @@ def test_the_forgetting_budget_is_shown_with_the_path_of_the_champions(ledger: L
         "Forgetting budget against the original base: this candidate would have spent 75 % of 2.0 % on open text.",
         "Most spent so far: v1 50 %.",
     ]
+
+
+def test_the_looks_of_a_trial_are_drawn_against_their_boundaries(ledger: Ledger, tmp_path: Path) -> None:
+    before = {name: sure(seed, 90) for seed, name in enumerate(("arc_easy", "piqa"))}
+    base = with_support(shares(None, before), 1.2)
+    after = {"arc_easy": moved(before["arc_easy"], 0.0, 0.02, 7), "piqa": moved(before["piqa"], -0.02, 0.05, 8)}
+    looks = [at_look(with_support(shares(CANDIDATE, after), 1.0), look) for look in range(1, 5)]
+    for one in (base, *looks):
+        for score in one.scores:
+            ledger.scores.add(score, base_digest=one.base_digest, adapter_digest=one.adapter_digest)
+    run = decided(ledger, base, looks[-1])
+    ledger.scores.add_card(base, run_id=run, subject="base")
+    ledger.scores.add_card(looks[-1], run_id=run, subject="candidate")
+
+    page = publish(ledger, run, tmp_path)
+    pooled, lowest = view(ledger, run)["courses"]
+
+    assert (pooled["name"], lowest["name"]) == ("general · all shares", "piqa · p(right)")
+    assert [(p["look"], p["n"]) for p in lowest["points"]] == [(1, 15), (2, 30), (3, 45), (4, 60)]
+    assert [p["boundary"] for p in lowest["points"]] == pooled["boundaries"][:4]
+    assert [p["height"] for p in pooled["points"]] == sorted(p["height"] for p in pooled["points"])
+    for c in view(ledger, run)["rows"]:
+        for course in (pooled, lowest):
+            if course["name"] == c["name"]:
+                last = course["points"][-1]
+                assert (c["low"] > -c["margin"]) is (last["height"] > last["boundary"])
+    assert "Looks against boundaries" in page.read_text() and page.read_text().count("<polyline") == 3
+    assert (
+        f"look 4 (60 items) {lowest['points'][-1]['height']:+.1f}, boundary " in (page.parent / "report.md").read_text()
+    )
+
+
+def test_without_a_trial_there_are_no_looks_to_show(ledger: Ledger, tmp_path: Path) -> None:
+    run = decided_run(ledger, support=1.0)
+
+    assert view(ledger, run)["courses"] == []
+    assert "Looks against boundaries" not in publish(ledger, run, tmp_path).read_text()
 
 
 def test_a_run_without_a_decision_has_no_report(ledger: Ledger) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from eval.statistics import (
+    FLIP,
     certifiable_loss,
     holm,
     items_for,
@@ -45,7 +46,7 @@ def tango(lost: int, gained: int, n: int, confidence: float) -> float:
 def test_the_bound_of_right_or_wrong_items_is_near_tangos_and_on_the_safe_side(lost: int, gained: int, n: int) -> None:
     flips = [-1.0] * lost + [1.0] * gained + [0.0] * (n - lost - gained)
 
-    low = paired_interval(flips, alone(n), confidence=0.95, binary=True).low
+    low = paired_interval(flips, alone(n), confidence=0.95, unseen=FLIP).low
 
     reference = tango(lost, gained, n, 0.95)
     assert reference - 2.0 / n < low <= reference + 0.1 / n

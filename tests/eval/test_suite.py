@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from bot.engine.model import LoadedModel
-from eval import suite
+from eval import desk, suite
 from eval.benchmark import DATA, Benchmark, Deal, Measured, draw, read_rows
+from eval.desk import fault
 from eval.gate import Policy
 from eval.sealed import final_look
-from eval.suite import Plan, against_chance, fault, picked, plan_from, score
+from eval.suite import Plan, against_chance, picked, plan_from, score
 from eval.watch import Watch
 from storage.errors import EvenkeelError
 from storage.ledger import Ledger
@@ -258,7 +259,7 @@ def test_each_benchmark_that_can_be_guessed_is_told_against_chance(
 def test_stderr_counts_clusters() -> None:
     """Four copies of two opinions are two opinions."""
     values = tuple(ItemScore(item_id=str(i), cluster=str(i // 4), value=float(i // 4)) for i in range(8))
-    made: Score = suite._score(Measured(benchmark="x", metric="acc", items=values), "k", toy("x", lambda _: ()), 1.0)
+    made: Score = desk._score(Measured(benchmark="x", metric="acc", items=values), "k", toy("x", lambda _: ()), 1.0)
 
     assert made.stderr == pytest.approx(0.5)
     assert made.value == 0.5
