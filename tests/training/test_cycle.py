@@ -19,6 +19,12 @@ from training.worker import work_once
 pytestmark = pytest.mark.model  # no model is fetched, but a dozen child processes load torch: too slow for `make check`
 
 
+@pytest.fixture(autouse=True)
+def nobody_confirms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No engine runs here, so a run need not wait a minute for its canary."""
+    monkeypatch.setattr(cycle, "CONFIRM_S", 0.3)
+
+
 @pytest.fixture
 def small(tiny_folder: Path, tmp_path: Path) -> Settings:
     return load_settings(
