@@ -15,7 +15,7 @@ from eval.wording import title
 from storage.ledger import Ledger
 from storage.records import Decision, Run, Scorecard
 
-Point = dict[str, Any]  # {"look", "n", "height" and "boundary" in standard errors above −margin}
+Point = dict[str, Any]  # {"look", "n", "at_end", "height" and "boundary" in standard errors above −margin}
 
 
 def courses(ledger: Ledger, run: Run, decision: Decision) -> list[dict[str, Any]]:
@@ -30,7 +30,7 @@ def courses(ledger: Ledger, run: Run, decision: Decision) -> list[dict[str, Any]
     for card in _at_each_look(ledger, candidate):
         for pair in pairs_of(base, None, card):
             if pair.look and gates(pair) and (point := _point(pair, policy)):
-                found.setdefault((pair.whole.benchmark, pair.whole.metric), []).append(point)
+                _add(found.setdefault((pair.whole.benchmark, pair.whole.metric), []), point, at_end=card is candidate)
     pooled = [name for name in found if name[1] == POOLED]
     alone = sorted((name for name in found if name[1] != POOLED), key=lambda name: (_slack(found[name]), name))
     edges = [round(edge, 3) for edge in boundaries(1 - policy.level)]
@@ -38,6 +38,14 @@ def courses(ledger: Ledger, run: Run, decision: Decision) -> list[dict[str, Any]
         {"name": title(*name), "points": found[name], "boundaries": edges, "said": _said(title(*name), found[name])}
         for name in (*pooled, *alone[:1])
     ]
+
+
+def _add(points: list[Point], point: Point, *, at_end: bool) -> None:
+    """What was judged is said once more only where items came to the last look's: its sixth slice, or the sealed ones."""
+    if not at_end:
+        points.append(point)
+    elif not points or point["n"] > points[-1]["n"]:
+        points.append(point | {"at_end": True})
 
 
 def _at_each_look(ledger: Ledger, candidate: Scorecard) -> list[Scorecard]:
@@ -64,7 +72,13 @@ def _point(pair: Pair, policy: Policy) -> Point | None:
     if above is None:
         return None
     edge = boundaries(1 - policy.level)[pair.look - 1]
-    return {"look": pair.look, "n": pair.reference.n, "height": round(above, 3), "boundary": round(edge, 3)}
+    return {
+        "look": pair.look,
+        "n": pair.reference.n,
+        "at_end": False,
+        "height": round(above, 3),
+        "boundary": round(edge, 3),
+    }
 
 
 def _slack(points: list[Point]) -> float:
@@ -73,6 +87,7 @@ def _slack(points: list[Point]) -> float:
 
 def _said(name: str, points: list[Point]) -> str:
     at = "; ".join(
-        f"look {p['look']} ({p['n']} items) {p['height']:+.1f}, boundary {p['boundary']:.1f}" for p in points
+        f"{'at the end' if p['at_end'] else 'look ' + str(p['look'])} ({p['n']} items) {p['height']:+.1f}, boundary {p['boundary']:.1f}"
+        for p in points
     )
     return f"{name}, standard errors above the largest tolerated loss: {at.replace('-', '−')}."

@@ -128,6 +128,7 @@ def test_the_looks_of_a_trial_are_drawn_against_their_boundaries(ledger: Ledger,
 
     assert (pooled["name"], lowest["name"]) == ("general · all shares", "piqa · p(right)")
     assert [(p["look"], p["n"]) for p in lowest["points"]] == [(1, 15), (2, 30), (3, 45), (4, 60)]
+    assert [p["at_end"] for p in lowest["points"]] == [False, False, False, True]
     assert [p["boundary"] for p in lowest["points"]] == pooled["boundaries"][:4]
     assert [p["height"] for p in pooled["points"]] == sorted(p["height"] for p in pooled["points"])
     for c in view(ledger, run)["rows"]:
@@ -137,7 +138,8 @@ def test_the_looks_of_a_trial_are_drawn_against_their_boundaries(ledger: Ledger,
                 assert (c["low"] > -c["margin"]) is (last["height"] > last["boundary"])
     assert "Looks against boundaries" in page.read_text() and page.read_text().count("<polyline") == 3
     assert (
-        f"look 4 (60 items) {lowest['points'][-1]['height']:+.1f}, boundary " in (page.parent / "report.md").read_text()
+        f"at the end (60 items) {lowest['points'][-1]['height']:+.1f}, boundary "
+        in (page.parent / "report.md").read_text()
     )
 
 
