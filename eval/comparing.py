@@ -27,6 +27,7 @@ from eval.statistics import (
 from eval.wording import amount
 from storage.records import Comparison, ComparisonState, Score, Scorecard
 
+UNMEASURED = "not measured on the candidate"
 GROWN = "items support no margin under"  # how a note says that a margin grew
 
 
@@ -131,7 +132,7 @@ def _finite(value: float) -> float:
 def _pairing_fault(reference: Score, candidate: Score | None) -> str:
     """Why two scores cannot be paired, or nothing."""
     if candidate is None:
-        return "not measured on the candidate"
+        return UNMEASURED
     if not reference.items:
         return "no items"
     ours, theirs = [i.item_id for i in reference.items], [i.item_id for i in candidate.items]

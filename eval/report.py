@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from eval.budget import budget_lines
+from eval.comparing import UNMEASURED
 from eval.doubt import sentence
 from eval.looks import courses
 from eval.picture import draw
@@ -67,7 +68,8 @@ def view(ledger: Ledger, run_id: int) -> dict[str, Any]:
         "headline": headline(decision),
         "reasons": list(decision.reasons),
         "doubt": f"The candidate {sentence(doubt)}." if doubt else "",
-        "rows": [row(c) for c in decision.comparisons],
+        "rows": [row(c) for c in decision.comparisons if c.note != UNMEASURED],
+        "unmeasured": unmeasured(decision),
         "budget": budget_lines(ledger, decision),
         "courses": courses(ledger, run, decision),
         "points": points(ledger, run_id),
@@ -112,6 +114,17 @@ def row(c: Comparison) -> dict[str, Any]:
         "margin_text": narrow(amount(c.margin, c)) if c.margin else "must gain",
         "supports_text": narrow(amount(c.supports, c)) if known and c.supports is not None else "–",
     }
+
+
+def unmeasured(decision: Decision) -> str:
+    """What a trial that ended early never asked, as a sentence; nothing where all was asked."""
+    left = [c for c in decision.comparisons if c.note == UNMEASURED]
+    names = [title(c.benchmark, c.metric) for c in left if c.gates]
+    return (
+        f"Not measured on the candidate: {', '.join(names)}; and {len(left) - len(names)} that are only shown."
+        if left
+        else ""
+    )
 
 
 def signed(value: float, c: Comparison) -> str:

@@ -49,6 +49,8 @@ def show(view: dict[str, Any], console: Console) -> None:
             f"[{style}]{row['said']}[/]",
         )
     console.print(table)
+    if view.get("unmeasured"):
+        console.print(view["unmeasured"], highlight=False)
     for line in view.get("budget", []):
         console.print(line, highlight=False)
     training = view["training"]
