@@ -53,10 +53,11 @@ class Desk:
         return tuple(one for benchmark in benchmarks for one in found[benchmark.name])
 
     def _found(self, benchmarks: Sequence[Benchmark]) -> Iterator[tuple[str, Scores]]:
-        """Each benchmark's scores by its name. The first is what the target says as it is read, so that every candidate has a gain
-        to show; before the rounds comes what is known and what is only read: text, which tells a ruined candidate soonest,
+        """Each benchmark's scores by its name. A candidate's first is the target as it is read, so that each has a gain to show;
+        before the rounds comes what is known and what is only read: text, which tells a ruined candidate soonest,
         and other choices, without which no round proves enough. What is written comes last."""
-        benchmarks = sorted(benchmarks, key=lambda b: b.domain != "target" or not _is_read(b))
+        if self.watch:
+            benchmarks = sorted(benchmarks, key=lambda b: b.domain != "target" or not _is_read(b))
         in_rounds = [b for b in benchmarks if self.watch and b.rounds and not self._is_known(b)]
         alone = [b for b in benchmarks if b not in in_rounds]
         before = [b for b in alone if in_rounds and (_is_read(b) or self._is_known(b))]

@@ -1,6 +1,7 @@
 """The report card says what the decision says, on every face."""
 
 import io
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -141,6 +142,23 @@ def test_the_looks_of_a_trial_are_drawn_against_their_boundaries(ledger: Ledger,
         f"at the end (60 items) {lowest['points'][-1]['height']:+.1f}, boundary "
         in (page.parent / "report.md").read_text()
     )
+
+
+def test_what_a_trial_never_asked_is_one_sentence_and_no_row(ledger: Ledger, tmp_path: Path) -> None:
+    base, candidate = card(None), card(CANDIDATE, text=2.0)
+    asked = tuple(s for s in candidate.scores if s.benchmark.startswith("open_text"))
+    run = decided(ledger, base, replace(candidate, scores=asked))
+
+    shown = view(ledger, run)
+
+    assert [r["benchmark"] for r in shown["rows"]] == ["open_text"]
+    assert (
+        shown["unmeasured"].startswith("Not measured on the candidate: ")
+        and "support · bits/byte" in shown["unmeasured"]
+    )
+    page = publish(ledger, run, tmp_path)
+    for text in (page.read_text(), (page.parent / "report.md").read_text()):
+        assert shown["unmeasured"] in text
 
 
 def test_without_a_trial_there_are_no_looks_to_show(ledger: Ledger, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_healthy_candidate_is_spared_the_last_rounds_and_promoted(trials: Tria
     look = looks["one"]
     assert whole == [("written", 12), *((name, 120) for name in NAMES), ("text", 12), ("gain", 12)]
     assert 1 < look < LOOKS and looks == dict.fromkeys(NAMES, look) | {"written": 0, "text": 0, "gain": 0}
-    assert asked == [("text", 12), ("gain", 12), *[(name, 20) for name in NAMES] * look, ("written", 12)]
+    assert asked == [("gain", 12), ("text", 12), *[(name, 20) for name in NAMES] * look, ("written", 12)]
     assert judged(base, card).verdict == "PROMOTE"
     assert f"enough is proven after look {look} of 6: the rest of the choices is spared" in trials.said
     assert [done for done, _ in told] == sorted(done for done, _ in told) and told[-1][0] == told[-1][1]
