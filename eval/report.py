@@ -119,7 +119,9 @@ def row(c: Comparison) -> dict[str, Any]:
 def unmeasured(decision: Decision) -> str:
     """What a trial that ended early never asked, as a sentence; nothing where all was asked."""
     left = [c for c in decision.comparisons if c.note == UNMEASURED]
-    names = [title(c.benchmark, c.metric) for c in left if c.gates]
+    names = [
+        title(c.benchmark, c.metric) + (" vs champion" if c.against == "champion" else "") for c in left if c.gates
+    ]
     return (
         f"Not measured on the candidate: {', '.join(names)}; and {len(left) - len(names)} that are only shown."
         if left
