@@ -192,15 +192,17 @@ def measure(recipes: Mapping[str, Recipe], seeds: Sequence[int], size: Size, kep
                     label: [on, seed, replace(recipe, scale=scale).to_dict()]
                     for label, scale in copies(name, recipe.scale)
                 }
-                if any(kept.get(origin) is None for origin in origins.values()):
+                known = {label: kept.get(origin) for label, origin in origins.items()}
+                if None in known.values():
                     adapter = tune(base=base, dataset=rows, recipe=replace(recipe, seed=seed), weights_dir=Path(room),
                                    checkpoints=Path(room, name, str(seed)), run_id=None, progress=lambda _: None,
                                    cancelled=lambda: False, clock=utc_now)  # fmt: skip
                     for label, scale in copies(name, recipe.scale):
                         one = judged(scaled(adapter, Path(room), scale), model, wanted, before)
-                        kept.add(origins[label], {"arm": label, "seed": seed, **one})
-                for label, origin in origins.items():
-                    found.setdefault(label, Found()).add(kept.get(origin) or {})
+                        known[label] = kept.add(origins[label], {"arm": label, "seed": seed, **one})
+                for label, done in known.items():
+                    assert done is not None
+                    found.setdefault(label, Found()).add(done)
                     tell(f"{label} seed {seed}: " + line(found[label]))
     return found
 

@@ -178,8 +178,8 @@ class Study:
         """What two whole passes of lm-eval cost."""
         origin = [self.model.base_digest, list(self.settings.general_tasks), self.size.timed, str(best_dtype())]
         if (found := self.kept.get(origin)) is None:
-            found = self.room.kept("lm_eval", origin, lambda: full_cost(self.settings, self.base, self.size.timed))
-            self.kept.add(origin, found)
+            made = self.room.kept("lm_eval", origin, lambda: full_cost(self.settings, self.base, self.size.timed))
+            found = self.kept.add(origin, made)
         tell(f"lm-eval twice in full: {found['items']} items, {found['seconds']:.0f} s, batches of {found['batch']}")
         return found
 
@@ -194,8 +194,7 @@ class Study:
             except EvenkeelError as error:
                 tell(f"{way.name}: no adapter: {error}")
                 return None
-            known = self.outcome(way, dataset, trained)
-            self.kept.add(origin, known)
+            known = self.kept.add(origin, self.outcome(way, dataset, trained))
         line = line_of(way, known)
         tell(
             f"{told(line)}  (trained in {line.training_seconds:.0f} s, truth {line.truth_items} items in {line.truth_seconds:.0f} s)"

@@ -31,10 +31,11 @@ class Kept:
         """What came of this, if it was measured before. `origin` is JSON."""
         return self.lines.get(digest_of(origin))
 
-    def add(self, origin: Any, found: Found) -> None:
+    def add(self, origin: Any, found: Found) -> Found:
         line = {**found, "origin": digest_of(origin)}
         self.lines[line["origin"]] = line
         if self.file is not None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+        return line
