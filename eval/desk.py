@@ -58,9 +58,10 @@ class Desk:
         and other choices, without which no round proves enough. What is written comes last."""
         if self.watch:
             benchmarks = sorted(benchmarks, key=lambda b: b.domain != "target" or not _is_read(b))
-        in_rounds = [b for b in benchmarks if self.watch and b.rounds and not self._is_known(b)]
+        known = {b.name for b in benchmarks if _is_whole(b, self._known(b))}
+        in_rounds = [b for b in benchmarks if self.watch and b.rounds and b.name not in known]
         alone = [b for b in benchmarks if b not in in_rounds]
-        before = [b for b in alone if in_rounds and (_is_read(b) or self._is_known(b))]
+        before = [b for b in alone if in_rounds and (_is_read(b) or b.name in known)]
         yield from ((b.name, self.scores_of(b)) for b in before)
         yield from self._in_rounds(in_rounds).items()
         yield from ((b.name, self.scores_of(b)) for b in alone if b not in before)
@@ -70,7 +71,7 @@ class Desk:
         if self.certain:
             return ()
         scores = self._known(benchmark)
-        if not self._is_known(benchmark):
+        if not _is_whole(benchmark, scores):
             made = self._measured(benchmark, benchmark.measure, benchmark.cost)
             scores = self._kept(_score(one, self._key(benchmark, one), benchmark, s) for one, s in made)
         self.done += benchmark.cost
@@ -101,7 +102,7 @@ class Desk:
             return ()
         cost = benchmark.cost * look // LOOKS - benchmark.cost * (look - 1) // LOOKS
         scores = self._known(benchmark, look)
-        if not self._is_known(benchmark, look):
+        if not _is_whole(benchmark, scores):
             so_far = {_name(one): one for one in before}
             made = self._measured(benchmark, benchmark.rounds[look - 1], cost)
             slices = [_score(one, self._key(benchmark, one, look), benchmark, s) for one, s in made]
@@ -136,9 +137,6 @@ class Desk:
         """What the ledger has of the whole hand, or of it as it stood at an earlier look."""
         keys = (self._key_of(benchmark, *pair, look) for pair in benchmark.expects)
         return tuple(one for key in keys if (one := self.ledger.scores.find(key)) is not None)
-
-    def _is_known(self, benchmark: Benchmark, look: int = 0) -> bool:
-        return len(self._known(benchmark, look)) == len(benchmark.expects)
 
     def _key(self, benchmark: Benchmark, measured: Measured, look: int = 0) -> str:
         return self._key_of(benchmark, measured.benchmark, measured.metric, look)
@@ -212,6 +210,10 @@ def fault(measured: Measured) -> str:
     if broken:
         return f"{broken} of {len(measured.items)} items are not numbers"
     return "" if finite(v for v in (measured.value, measured.stderr) if v is not None) else "its value is no number"
+
+
+def _is_whole(benchmark: Benchmark, scores: Scores) -> bool:
+    return len(scores) == len(benchmark.expects)
 
 
 def _is_read(benchmark: Benchmark) -> bool:

@@ -8,8 +8,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from eval.joining import over
 from eval.policy import ADVISORY, GENERAL, POOLED, PROVEN_ONLY, above_chance
-from eval.spread import clustered_stderr, mean
 from storage.digests import digest_of
 from storage.records import ItemScore, Score, Scorecard
 
@@ -66,10 +66,7 @@ def _part_of(score: Score, asked: Score | None) -> Score:
         return score
     wanted = {item.item_id for item in asked.items}
     items = tuple(item for item in score.items if item.item_id in wanted)
-    if len(items) in (0, 1, len(score.items)):
-        return score
-    values, clusters = [item.value for item in items], [item.cluster for item in items]
-    return replace(score, items=items, n=len(items), value=mean(values), stderr=clustered_stderr(values, clusters))
+    return score if len(items) in (0, 1, len(score.items)) else over(score, items)
 
 
 def _with_wholes(card: Scorecard, base: Scorecard) -> Scorecard:
