@@ -67,7 +67,7 @@ LOWER = (TARGET, "general_text", "instruct")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """Rows to train on, items to measure on."""
+    """Rows to train on, items of each benchmark."""
 
     lessons: int
     items: int
@@ -111,7 +111,7 @@ def main() -> None:
     chosen = [arm for arm in asked.arms.split(",") if arm] or (list(QUICK) if asked.quick else list(arms()))
     if unknown := set(chosen) - set(arms()):
         parser.error(f"unknown arms {', '.join(sorted(unknown))}; there are {', '.join(arms())}")
-    size = Size(lessons=160, items=16) if asked.quick else Size(lessons=400, items=96)
+    size = Size(lessons=160, items=16) if asked.quick else Size(lessons=240, items=96)
     found = measure({name: arms()[name] for name in chosen}, seeds, size, Kept(asked.kept))
     if asked.picture:
         picture(found, asked.picture)
@@ -129,6 +129,7 @@ def arms() -> dict[str, Recipe]:
         "sft_3e-4_5_epochs": replace(PLAIN, learning_rate=3e-4, epochs=5.0),
         "plain_1e-3": replace(PLAIN, learning_rate=1e-3),
         "plain": PLAIN,
+        "plain_5_epochs": replace(PLAIN, epochs=5.0),
         **profiles,
         **{name: replace(PLAIN, **switch) for name, switch in ALONE.items()},
     }
@@ -159,12 +160,12 @@ def target_rows(system_prompt: str, lessons: int) -> tuple[tuple[Lesson, ...], l
 
 
 def benchmarks(system_prompt: str, held: Sequence[dict[str, Any]], items: int) -> dict[str, Benchmark]:
-    """The measurements by name, `items` rows each (instructions, which are generated, at most 48)."""
+    """The measurements by name, `items` rows each."""
     settings = load_settings(_env_file=None)
-    asked = [{"id": row["id"], "prompt": row["question"], "answer": row["answer"], "cluster": row["conversation_id"]} for row in held[:: max(1, len(held) // (2 * items))]]  # fmt: skip
-    wiki = [{"id": row["id"], "text": row["text"][:800], "register": "wiki"} for row in data("wikitext2_valid")]
+    asked = [{"id": row["id"], "prompt": row["question"], "answer": row["answer"], "cluster": row["conversation_id"]} for row in held[:: len(held) // items][:items]]  # fmt: skip
+    wiki = [{"id": row["id"], "text": row["text"][:400], "register": "wiki"} for row in data("wikitext2_valid")]
     general = [row for row in data("instruct_rasbt") if len(row["answer"]) < 600]
-    own = {b.name: b for b in own_benchmarks(system_prompt=system_prompt, deal=Deal(items=min(items, 48), seed=1))}
+    own = {b.name: b for b in own_benchmarks(system_prompt=system_prompt, deal=Deal(items=items, seed=1))}
     return {
         TARGET: instruct_answers(asked, system_prompt),
         "general_text": open_text(wiki[:: len(wiki) // items][:items]),

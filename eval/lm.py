@@ -12,7 +12,7 @@ from typing import Any
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from bot.engine.model import Generation
+from bot.engine.model import GENERATION_ROWS, Generation
 from eval.benchmark import Answerer, Tell
 from eval.hosted import HostedModel
 from eval.prefix import Row, log_likelihoods
@@ -20,7 +20,6 @@ from storage.digests import canonical
 from storage.records import Message
 
 WINDOW = 2048  # longest row in tokens; older context is cut off on the left
-BATCH = 16  # answers that are generated together
 NEW_TOKENS = 256
 Pair = tuple[list[int], list[int]]  # token ids of a context and of its continuation
 
@@ -114,8 +113,8 @@ def generations(
     """`generated` with how sure the answerer was of each answer."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     found: dict[int, Generation] = {}
-    for start in range(0, len(order), BATCH):
-        chosen = order[start : start + BATCH]
+    for start in range(0, len(order), GENERATION_ROWS):
+        chosen = order[start : start + GENERATION_ROWS]
         said = answerer.model.generate(
             [prompts[i] for i in chosen], adapter=answerer.adapter, max_new_tokens=max_new_tokens, stop=stop
         )

@@ -18,7 +18,7 @@ from bot.engine.render import Renderer
 from storage.errors import WeightsError
 from storage.weights import base_digest, verify_adapter
 
-GENERATION_ROWS = 16  # rows of one generated batch
+GENERATION_ROWS = 32  # rows of one generated batch
 PASS_TOKENS = 4_096  # tokens of one scoring pass
 HEAD_ROWS = 512  # positions whose logits exist at the same time
 PAIRED_ROWS = 64  # the same where two whole distributions are compared
@@ -134,17 +134,23 @@ class LoadedModel:
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self.model.device)
         ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=self.model.device)
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        cache, rows, open_rows = self.new_cache(), [Row() for _ in prompts], len(prompts)
+        cache, rows = self.new_cache(), [Row() for _ in prompts]
+        speaking = rows
         for _ in range(limit):
             logits = self.next_logits(ids, cache, adapter, attention_mask=mask, position_ids=positions)
             chosen = logits.argmax(-1)
-            said = zip(rows, chosen.tolist(), chosen_log_probs(logits, chosen).tolist(), strict=True)
+            said = zip(speaking, chosen.tolist(), chosen_log_probs(logits, chosen).tolist(), strict=True)
             for row, token, log_prob in said:
-                open_rows -= row.take(token, log_prob, self.renderer, stop)
-            if open_rows == 0:
-                break
+                row.take(token, log_prob, self.renderer, stop)
             ids, positions = chosen[:, None], positions[:, -1:] + 1
-            mask = torch.cat([mask, mask.new_ones((len(rows), 1))], 1)
+            mask = torch.cat([mask, mask.new_ones((len(speaking), 1))], 1)
+            open_rows = [n for n, row in enumerate(speaking) if not row.finished]
+            if not open_rows:
+                break
+            if 4 * len(open_rows) <= 3 * len(speaking):  # copying what the others have read costs about a step
+                kept = torch.tensor(open_rows, device=ids.device)
+                cache.batch_select_indices(kept)
+                speaking, ids, positions, mask = [speaking[n] for n in open_rows], ids[kept], positions[kept], mask[kept]
         return [row.generation(self.renderer, stop) for row in rows]
 
     @torch.inference_mode()
@@ -239,17 +245,16 @@ class Row:
         self.log_probs: list[float] = []
         self.finished = False
 
-    def take(self, token: int, log_prob: float, renderer: Renderer, stop: Sequence[str]) -> bool:
-        """Add a token unless the row is finished; True when it just finished."""
+    def take(self, token: int, log_prob: float, renderer: Renderer, stop: Sequence[str]) -> None:
+        """Add a token unless the row is finished."""
         if self.finished:
-            return False
+            return
         self.log_probs.append(log_prob)
         if token in renderer.end_ids:
             self.finished = True
         else:
             self.ids.append(token)
             self.finished = bool(stop) and cut(renderer.decode(self.ids), stop)[1]
-        return self.finished
 
     def generation(self, renderer: Renderer, stop: Sequence[str]) -> Generation:
         text, _ = cut(renderer.decode(self.ids), stop)
