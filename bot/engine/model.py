@@ -150,7 +150,12 @@ class LoadedModel:
             if 4 * len(open_rows) <= 3 * len(speaking):  # copying what the others have read costs about a step
                 kept = torch.tensor(open_rows, device=ids.device)
                 cache.batch_select_indices(kept)
-                speaking, ids, positions, mask = [speaking[n] for n in open_rows], ids[kept], positions[kept], mask[kept]
+                speaking, ids, positions, mask = (
+                    [speaking[n] for n in open_rows],
+                    ids[kept],
+                    positions[kept],
+                    mask[kept],
+                )
         return [row.generation(self.renderer, stop) for row in rows]
 
     @torch.inference_mode()

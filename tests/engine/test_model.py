@@ -97,6 +97,24 @@ def test_answers_in_a_batch_equal_answers_alone_and_stop_where_told(model: Loade
     assert cut.finished and cut.text == alone[0].text[: alone[0].text.index(mark)]
 
 
+def test_rows_that_have_ended_leave_the_batch_and_the_others_say_what_they_would_have_said(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [[*row, n] for n in range(5, 9) for row in ROWS]
+    whole = [model.generate([prompt], adapter=None, max_new_tokens=12)[0] for prompt in prompts]
+    stop = tuple({g.text[2] for g in whole[::2]})
+    alone = [model.generate([prompt], adapter=None, max_new_tokens=12, stop=stop)[0] for prompt in prompts]
+    widths, next_logits = list[int](), model.next_logits
+    monkeypatch.setattr(
+        model, "next_logits", lambda ids, *a, **kw: (widths.append(len(ids)), next_logits(ids, *a, **kw))[1]
+    )
+
+    together = model.generate(prompts, adapter=None, max_new_tokens=12, stop=stop)
+
+    assert together == alone and len({len(g.ids) for g in alone}) > 1
+    assert widths[0] == len(prompts) > widths[-1], "what has ended is computed no longer"
+
+
 def test_rows_too_short_to_predict_anything_have_no_log_probabilities(model: LoadedModel) -> None:
     assert [len(x) for x in model.log_probs([[5], [], [5, 6]], adapter=None)] == [0, 0, 1]
 
