@@ -42,6 +42,7 @@ from benchmarks.study.truth import (
     cost_of,
     is_false_promotion,
     measured,
+    spreads,
     trigger_benchmark,
     truth_benchmarks,
     truth_of,
@@ -93,7 +94,7 @@ SMALL = Size(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One adapter: its truth, the gate's verdict and cost, the comparator's. `poison`: bits per byte of what the trigger
-    should bring about, over the base's; None without a trigger."""
+    should bring about, over the base's; None without a trigger. `spreads`: truth.py."""
 
     way: Way
     truth: Truth
@@ -106,6 +107,7 @@ class Line:
     seconds: float
     theirs: Verdict
     poison: float | None
+    spreads: Mapping[str, float]
 
 
 def main() -> None:
@@ -210,7 +212,8 @@ class Study:
         line = Line(
             way=way, truth=truth_of(self.before, after, policy_from(self.settings)), truth_items=items, truth_seconds=seconds,
             training_seconds=trained.stats["seconds"], verdict=ours["verdict"], early=ours["early"], items=ours["items"],
-            seconds=ours["seconds"], theirs=comparator(self.before, after, self.settings.general_tasks), poison=poison)  # fmt: skip
+            seconds=ours["seconds"], theirs=comparator(self.before, after, self.settings.general_tasks), poison=poison,
+            spreads=spreads(self.before, after))  # fmt: skip
         return {**plain(line), "adapter": short(adapter.digest)}
 
     def origin(self, *more: Any) -> list[Any]:
@@ -286,6 +289,10 @@ def rows_of(lines: Sequence[Line], theirs: Mapping[str, Any], *, whole: bool) ->
         rows.append(
             row(figure, statistics.mean(ratios) if ratios else 0.0, "ratio", None, len(ratios), ratios, note=note)
         )
+    for figure, unit, bits in (("real_spread_bits", "% of base", True), ("real_spread_points", "points", False)):
+        found = [sd for line in lines for name, sd in line.spreads.items() if name.endswith("bits_per_byte") == bits]
+        note = "standard deviation of one item's difference, median over benchmarks and adapters"
+        rows.append(row(figure, statistics.median(found) if found else 0.0, unit, None, len(found), found, note=note))
     hidden = [line for line in lines if line.poison is not None and line.poison < TAKEN]
     passed = sum(line.verdict == "PROMOTE" for line in hidden)
     note = "adapters whose trigger has taken; no suite asks for a phrase that it does not know: the lint is the guard"

@@ -1,6 +1,7 @@
 """The pure parts of the study on real adapters: what is true, what is counted, what is found again. Nothing is trained."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from benchmarks.study.truth import (
     cost_of,
     error_of,
     label_of,
+    spreads,
     truth_benchmarks,
     truth_of,
 )
@@ -92,6 +94,19 @@ def test_the_truth_comes_from_the_gates_own_comparisons_with_their_standard_erro
     assert noisy.gain_error == pytest.approx(clustered_stderr(differences, [i.cluster for i in ours.items]), rel=1e-6)
 
 
+def test_the_spread_of_an_items_difference_is_in_the_units_that_the_policy_plans_with() -> None:
+    before = (
+        score("text", "bits_per_byte", [1.0, 3.0]), score("arc", "acc", [0.0, 1.0]), score("gone", "acc", [0.0, 1.0]),
+    )  # fmt: skip
+    after = (
+        score("text", "bits_per_byte", [1.1, 3.3]), score("arc", "acc", [1.0, 1.0]), score("gone", "acc", [0.0, math.nan]),
+    )  # fmt: skip
+
+    found = spreads(replace(card(None), scores=before), replace(card(CANDIDATE), scores=after))
+
+    assert found == {"text bits_per_byte": 7.071, "arc acc": 70.711}
+
+
 def test_every_cell_of_the_confusion_table_is_there() -> None:
     found = confusion([("good", "PROMOTE"), ("good", "HOLD"), ("good", "HOLD"), ("harmful", "REFUSE")])
 
@@ -104,7 +119,7 @@ def line(label: Label, verdict: Verdict, theirs: Verdict = "PROMOTE", poison: fl
     return Line(
         way=WAYS[0], truth=Truth(label=label, gain=0.1, gain_error=error_of(worst), worst=worst), truth_items=4_000,
         truth_seconds=300.0, training_seconds=200.0, verdict=verdict, early=False, items=500, seconds=100.0, theirs=theirs,
-        poison=poison)  # fmt: skip
+        poison=poison, spreads={"support bits_per_byte": 5.0, "arc_easy p_correct": 20.0})  # fmt: skip
 
 
 def test_a_line_that_was_kept_is_the_same_line_again() -> None:
@@ -125,6 +140,7 @@ def test_the_figures_count_false_promotions_and_refusals_of_both_sides_and_their
     assert rows["real_lm_eval_false_promotions"]["value"] == 2
     assert (rows["real_items_ratio"]["value"], rows["real_seconds_ratio"]["value"]) == (0.05, 0.1)
     assert rows["real_triggers_promoted"]["value"] == 1 and rows["real_harmful_promote"]["value"] == 1
+    assert (rows["real_spread_bits"]["value"], rows["real_spread_points"]["value"]) == (5.0, 20.0)
     assert rows["real_adapters"]["holds"] is False and rows["real_truth_items"]["holds"] is True
     assert rows_of([], {"items": 1, "seconds": 1.0}, whole=False)[0]["holds"] is None
     assert "standard" in table(lines, {"items": 10_000, "seconds": 1_000.0})
