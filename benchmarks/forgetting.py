@@ -305,12 +305,21 @@ def picture(found: Mapping[str, Found], target: Path) -> None:
     axes = figure.subplots()
     points = {arm: (f.lost(), f.gain()) for arm, f in found.items()}
     front = sorted(p for p in points.values() if not any(beats(q, p) for q in points.values()))
-    axes.plot([x for x, _ in front], [y for _, y in front], color="#1a7f4b", lw=1)
+    axes.plot([x for x, _ in front], [y for _, y in front], color="#1a7f4b", lw=1, zorder=1)
+    for name in QUICK:  # an arm and its weaker copies
+        copies = [points[label] for label in points if label == name or label.startswith(f"{name}_at_")]
+        axes.plot([x for x, _ in copies], [y for _, y in copies], color="#999999", lw=1, ls=":", zorder=1)
     for arm, (x, y) in points.items():
-        axes.scatter(x, y, color="#1a7f4b" if arm in PROFILES else "#555555")
-        axes.annotate(arm, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=8)
-    axes.set_xlabel("lost elsewhere, mean % of the base's value")
-    axes.set_ylabel("gained on support, % of the base's bits per byte")
+        color = "#1a7f4b" if arm in PROFILES else "#555555"
+        low, high = spread(found[arm], TARGET)
+        axes.errorbar(x, y, yerr=[[max(0.0, y - low)], [max(0.0, high - y)]] if len(found[arm].adapters) > 1 else None,
+                      fmt="o", color=color, ms=5 if arm in PROFILES else 4, lw=0.8)  # fmt: skip
+        axes.annotate(arm.replace("_at_", " × ").replace("_", " "), (x, y), xytext=(5, 3), textcoords="offset points",
+                      fontsize=8, color=color)  # fmt: skip
+    axes.set_xlabel("lost elsewhere: mean % of the base's value (left is better)")
+    axes.set_ylabel("gained on support: % of the base's bits per byte")
+    axes.margins(x=0.12)
+    axes.grid(alpha=0.2)
     figure.savefig(target)
 
 
