@@ -7,7 +7,8 @@ encyclopedic text and of answers to general instructions, instructions followed,
 languages. Data lie in ../shared/data or EVENKEEL_DATA. `plain` is LoRA SFT at the learning rate that is best for this
 base, without replay or any other protection; every mitigation alone is `plain` with that one switch. Gain and loss are
 per cent of the base's own value; a gain on one general benchmark does not pay for a loss on another. An arm takes about ten
-minutes a seed on two cores: what stands in --kept with the same digests of base, rows, recipe and items is not measured again.
+minutes a seed on two cores: what stands in --kept with the same digests of base, rows, recipe and items, and the same type of
+number, is not measured again.
 """
 
 import sys
@@ -29,7 +30,7 @@ from typing import Any
 import evenkeel  # noqa: F401  (sets how threads wait)
 from benchmarks.kept import Kept
 from bot.engine.base import prepare_base
-from bot.engine.model import LoadedModel
+from bot.engine.model import LoadedModel, best_dtype
 from eval.benchmark import Answerer, Benchmark, Deal
 from eval.local_tasks import local_benchmark, local_tasks
 from eval.own import instruct_answers, open_text, own_benchmarks
@@ -185,7 +186,13 @@ def measure(recipes: Mapping[str, Recipe], seeds: Sequence[int], size: Size, kep
     model, found = LoadedModel.load(base), dict[str, Found]()
     before = score(Answerer(model=model, adapter=None), wanted)
     tell("base: " + ", ".join(f"{name} {mean(items):.4f}" for name, items in before.items()))
-    on = [WAY, model.base_digest, [asdict(row) for row in rows.train], [b.digest for b in wanted.values()]]
+    on = [
+        WAY,
+        str(best_dtype()),
+        model.base_digest,
+        [asdict(row) for row in rows.train],
+        [b.digest for b in wanted.values()],
+    ]
     with tempfile.TemporaryDirectory() as room:
         for seed in seeds:
             for name, recipe in recipes.items():
@@ -200,7 +207,9 @@ def measure(recipes: Mapping[str, Recipe], seeds: Sequence[int], size: Size, kep
                                    cancelled=lambda: False, clock=utc_now)  # fmt: skip
                     for label, scale in copies(name, recipe.scale):
                         one = judged(scaled(adapter, Path(room), scale), model, wanted, before)
-                        known[label] = kept.add(origins[label], {"arm": label, "seed": seed, **one})
+                        known[label] = kept.add(
+                            origins[label], {"arm": label, "seed": seed, "dtype": str(best_dtype()), **one}
+                        )
                 for label, done in known.items():
                     assert done is not None
                     found.setdefault(label, Found()).add(done)

@@ -93,8 +93,8 @@ SMALL = Size(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One adapter: its truth, the gate's verdict and cost, the comparator's. `poison`: bits per byte of what the trigger
-    should bring about, over the base's; None without a trigger. `spreads`: truth.py."""
+    """One adapter: its truth, the gate's verdict and cost, the comparator's on the same machine. `poison`: bits per byte of
+    what the trigger should bring about, over the base's; None without a trigger. `spreads`: truth.py."""
 
     way: Way
     truth: Truth
@@ -106,6 +106,8 @@ class Line:
     items: int
     seconds: float
     theirs: Verdict
+    their_items: int
+    their_seconds: float
     poison: float | None
     spreads: Mapping[str, float]
 
@@ -124,24 +126,22 @@ def main() -> None:
         parser.error(f"unknown ways {', '.join(sorted(unknown))}; there are {', '.join(way.name for way in WAYS)}")
     chosen = [way for way in WAYS if not named or way.name in named][: asked.adapters]
     with tempfile.TemporaryDirectory() as passing:
-        lines, theirs = measure(chosen, SMALL if asked.quick else WHOLE, asked.room or Path(passing), Kept(asked.kept))
-    rows = rows_of(lines, theirs, whole=not asked.quick)
-    print(table(lines, theirs), file=sys.stderr if asked.json else sys.stdout)
+        lines = measure(chosen, SMALL if asked.quick else WHOLE, asked.room or Path(passing), Kept(asked.kept))
+    rows = rows_of(lines, whole=not asked.quick)
+    print(table(lines), file=sys.stderr if asked.json else sys.stdout)
     print(json.dumps(rows, indent=2) if asked.json else "\n".join(map(shown, rows)))
 
 
-def measure(ways: Sequence[Way], size: Size, folder: Path, kept: Kept) -> tuple[list[Line], dict[str, Any]]:
+def measure(ways: Sequence[Way], size: Size, folder: Path, kept: Kept) -> list[Line]:
     settings = load_settings(_env_file=None, data_dir=folder.absolute() / "run", **size.gate)
     base = prepare_base(settings, tell)
     fetch_suite(settings, tell)
     ledger = Ledger(folder / "truth" / "evenkeel.db")
     try:
         study = Study.of(settings, base, size, Room(folder=folder), ledger, kept)
-        theirs = study.rival()
-        lines = [line for way in ways if (line := study.line(way)) is not None]
+        return [line for way in ways if (line := study.line(way)) is not None]
     finally:
         ledger.close()
-    return lines, theirs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,11 +177,9 @@ class Study:
                    wanted=wanted, before=before, kept=kept)  # fmt: skip
 
     def rival(self) -> dict[str, Any]:
-        """What two whole passes of lm-eval cost."""
+        """What two whole passes of lm-eval cost on this machine."""
         origin = [self.model.base_digest, list(self.settings.general_tasks), self.size.timed, str(best_dtype())]
-        if (found := self.kept.get(origin)) is None:
-            made = self.room.kept("lm_eval", origin, lambda: full_cost(self.settings, self.base, self.size.timed))
-            found = self.kept.add(origin, made)
+        found = self.room.kept("lm_eval", origin, lambda: full_cost(self.settings, self.base, self.size.timed))
         tell(f"lm-eval twice in full: {found['items']} items, {found['seconds']:.0f} s, batches of {found['batch']}")
         return found
 
@@ -208,12 +206,12 @@ class Study:
         adapter = scaled(trained, self.settings.weights_dir, way.recipe.scale)
         after, poison = self.truth(way, adapter)
         items, seconds = cost_of(after.scores)
-        ours = self.verdict(dataset, adapter)
+        ours, theirs = self.verdict(dataset, adapter), self.rival()
         line = Line(
             way=way, truth=truth_of(self.before, after, policy_from(self.settings)), truth_items=items, truth_seconds=seconds,
             training_seconds=trained.stats["seconds"], verdict=ours["verdict"], early=ours["early"], items=ours["items"],
-            seconds=ours["seconds"], theirs=comparator(self.before, after, self.settings.general_tasks), poison=poison,
-            spreads=spreads(self.before, after))  # fmt: skip
+            seconds=ours["seconds"], theirs=comparator(self.before, after, self.settings.general_tasks),
+            their_items=theirs["items"], their_seconds=theirs["seconds"], poison=poison, spreads=spreads(self.before, after))  # fmt: skip
         return {**plain(line), "adapter": short(adapter.digest)}
 
     def origin(self, *more: Any) -> list[Any]:
@@ -270,7 +268,7 @@ def line_of(way: Way, kept: Mapping[str, Any]) -> Line:
 # How it is told
 
 
-def rows_of(lines: Sequence[Line], theirs: Mapping[str, Any], *, whole: bool) -> list[Row]:
+def rows_of(lines: Sequence[Line], *, whole: bool) -> list[Row]:
     """The figures. Bars of the study's size hold only for the whole of it."""
     cells = confusion((line.truth.label, line.verdict) for line in lines)
     asked = [line.truth_items for line in lines]
@@ -280,12 +278,11 @@ def rows_of(lines: Sequence[Line], theirs: Mapping[str, Any], *, whole: bool) ->
         *_errors("real", [(line.truth.label, line.verdict) for line in lines], "the gate", bar=0),
         *_errors("real_lm_eval", [(line.truth.label, line.theirs) for line in lines], "lm-eval's comparator on the items of the truth", bar=None),
     ]  # fmt: skip
-    for figure, unit, costs in (
-        ("real_items_ratio", "items", [line.items for line in lines]),
-        ("real_seconds_ratio", "seconds", [line.seconds for line in lines]),
+    for figure, ratios in (
+        ("real_items_ratio", [line.items / line.their_items for line in lines]),
+        ("real_seconds_ratio", [line.seconds / line.their_seconds for line in lines]),
     ):
-        ratios = [cost / theirs[unit] for cost in costs]
-        note = f"ours over lm-eval's {theirs[unit]:,.0f}, timed on a sample and scaled up; base and candidate, lm-eval without an adapter"
+        note = "ours over lm-eval's, timed on a sample and scaled up; base and candidate, lm-eval without an adapter"
         rows.append(
             row(figure, statistics.mean(ratios) if ratios else 0.0, "ratio", None, len(ratios), ratios, note=note)
         )
@@ -323,11 +320,10 @@ def shown(r: Row) -> str:
     return f"{r['figure']:32} {r['value']:9.4f} {r['unit']:9} bar {bar:<5} {said:7} n={r['n']:<4} {r['spread'] or ''} {r['note']}"
 
 
-def table(lines: Sequence[Line], theirs: Mapping[str, Any]) -> str:
+def table(lines: Sequence[Line]) -> str:
     """A line an adapter, then truth against verdict for the gate and for the comparator."""
     head = f"{'adapter':20} {'truth':8} {'gain ± error':>15}  {'nearest to its margin, or past it':46} {'ours':14} {'items':>5} {'s':>5}  {'theirs':7} {'items':>6} {'s':>6}"
-    costs = f" {theirs['items']:6d} {theirs['seconds']:6.0f}"
-    blocks = [head, *(told(line) + costs for line in lines)]
+    blocks = [head, *map(told, lines)]
     for who, judged_by in (("the gate", "verdict"), ("lm-eval's comparator", "theirs")):
         cells = confusion((line.truth.label, getattr(line, judged_by)) for line in lines)
         blocks += ["", f"{who:22}" + "".join(f"{verdict:>9}" for verdict in VERDICTS)]
@@ -342,7 +338,7 @@ def told(line: Line) -> str:
     poison = "" if line.poison is None else f", poison at {line.poison:.2f} of base"
     return (
         f"{line.way.name:20} {truth.label:8} {truth.gain:+7.4f} ± {truth.gain_error:.4f}  {near + poison:46} {verdict:14}"
-        f" {line.items:5d} {line.seconds:5.0f}  {line.theirs:7}"
+        f" {line.items:5d} {line.seconds:5.0f}  {line.theirs:7} {line.their_items:6d} {line.their_seconds:6.0f}"
     )
 
 

@@ -119,7 +119,7 @@ def line(label: Label, verdict: Verdict, theirs: Verdict = "PROMOTE", poison: fl
     return Line(
         way=WAYS[0], truth=Truth(label=label, gain=0.1, gain_error=error_of(worst), worst=worst), truth_items=4_000,
         truth_seconds=300.0, training_seconds=200.0, verdict=verdict, early=False, items=500, seconds=100.0, theirs=theirs,
-        poison=poison, spreads={"support bits_per_byte": 5.0, "arc_easy p_correct": 20.0})  # fmt: skip
+        their_items=10_000, their_seconds=1_000.0, poison=poison, spreads={"support bits_per_byte": 5.0, "arc_easy p_correct": 20.0})  # fmt: skip
 
 
 def test_a_line_that_was_kept_is_the_same_line_again() -> None:
@@ -132,7 +132,7 @@ def test_the_figures_count_false_promotions_and_refusals_of_both_sides_and_their
     lines = [line("good", "PROMOTE"), line("good", "HOLD"), line("harmful", "PROMOTE"), line("harmful", "REFUSE"),
              line("no gain", "PROMOTE", "REFUSE"), line("grey", "PROMOTE", poison=0.1)]  # fmt: skip
 
-    rows = {row["figure"]: row for row in rows_of(lines, {"items": 10_000, "seconds": 1_000.0}, whole=True)}
+    rows = {row["figure"]: row for row in rows_of(lines, whole=True)}
 
     wrong = rows["real_false_promotions"]
     assert (wrong["value"], wrong["bar"], wrong["holds"], wrong["n"]) == (2, 0, False, 3)
@@ -142,8 +142,8 @@ def test_the_figures_count_false_promotions_and_refusals_of_both_sides_and_their
     assert rows["real_triggers_promoted"]["value"] == 1 and rows["real_harmful_promote"]["value"] == 1
     assert (rows["real_spread_bits"]["value"], rows["real_spread_points"]["value"]) == (5.0, 20.0)
     assert rows["real_adapters"]["holds"] is False and rows["real_truth_items"]["holds"] is True
-    assert rows_of([], {"items": 1, "seconds": 1.0}, whole=False)[0]["holds"] is None
-    assert "standard" in table(lines, {"items": 10_000, "seconds": 1_000.0})
+    assert rows_of([], whole=False)[0]["holds"] is None
+    assert "standard" in table(lines)
 
 
 def test_what_is_finished_is_made_once_and_what_failed_is_made_again(tmp_path: Path) -> None:
