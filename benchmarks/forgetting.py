@@ -239,6 +239,7 @@ def judged(adapter: Adapter, model: LoadedModel, wanted: Mapping[str, Benchmark]
         "change": change,
         "bounds": bounds,
         "trained_s": round(adapter.stats["seconds"], 1),
+        "intruders": adapter.stats.get("intruders"),
     }
 
 
