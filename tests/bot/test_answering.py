@@ -50,10 +50,8 @@ def exchange(slack: Any, ledger: Ledger, ts: str, *, base: bool = False) -> Exch
         done = one is not None and one.tuned is not None and (one.base is not None or not base)
         return one if done and ledger.inbox.depth() == 0 else None
 
-    slack.wait_for(found, timeout=10)
-    one = found()
-    assert one is not None
-    return one
+    settled: Exchange = slack.wait_for(found, timeout=10)
+    return settled
 
 
 def calls(slack: Any, method: str, thread_ts: str) -> list[dict[str, Any]]:
