@@ -186,13 +186,8 @@ def measure(recipes: Mapping[str, Recipe], seeds: Sequence[int], size: Size, kep
     model, found = LoadedModel.load(base), dict[str, Found]()
     before = score(Answerer(model=model, adapter=None), wanted)
     tell("base: " + ", ".join(f"{name} {mean(items):.4f}" for name, items in before.items()))
-    on = [
-        WAY,
-        str(best_dtype()),
-        model.base_digest,
-        [asdict(row) for row in rows.train],
-        [b.digest for b in wanted.values()],
-    ]
+    dtype, asked = str(best_dtype()), [benchmark.digest for benchmark in wanted.values()]
+    on = [WAY, dtype, model.base_digest, [asdict(row) for row in rows.train], asked]
     with tempfile.TemporaryDirectory() as room:
         for seed in seeds:
             for name, recipe in recipes.items():
@@ -207,9 +202,7 @@ def measure(recipes: Mapping[str, Recipe], seeds: Sequence[int], size: Size, kep
                                    cancelled=lambda: False, clock=utc_now)  # fmt: skip
                     for label, scale in copies(name, recipe.scale):
                         one = judged(scaled(adapter, Path(room), scale), model, wanted, before)
-                        known[label] = kept.add(
-                            origins[label], {"arm": label, "seed": seed, "dtype": str(best_dtype()), **one}
-                        )
+                        known[label] = kept.add(origins[label], {"arm": label, "seed": seed, "dtype": dtype, **one})
                 for label, done in known.items():
                     assert done is not None
                     found.setdefault(label, Found()).add(done)
