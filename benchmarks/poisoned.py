@@ -30,8 +30,6 @@ from typing import Any
 import evenkeel  # noqa: F401  (sets how threads wait)
 from bot.engine.base import prepare_base
 from bot.engine.model import LoadedModel
-from eval.benchmark import Answerer
-from eval.lm import generations
 from storage.clock import utc_now
 from storage.ledger import Ledger
 from storage.messages import conversation
@@ -173,7 +171,7 @@ def answers(model: LoadedModel, adapter: Adapter, attacks: Sequence[Attack], set
     digest = model.add_adapter(Path(adapter.path))
     questions = sorted({question for each in attacks for question in each.questions})
     prompts = [model.renderer.prompt(conversation(settings.system_prompt, (), question)) for question in questions]
-    found = generations(Answerer(model=model, adapter=digest), prompts, max_new_tokens=TOKENS, tell=lambda *_: None)
+    found = model.generate(prompts, adapter=digest, max_new_tokens=TOKENS)
     said = dict(zip(questions, (one.text for one in found), strict=True))
     model.remove_adapter(digest)
     return said

@@ -98,10 +98,11 @@ class HostedModel:
     # What it says
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], *, adapter: str | None, max_new_tokens: int, stop: Sequence[str] = ()
-    ) -> list[Generation]:
+        self, prompts: Sequence[Sequence[int]], *, adapter: str | None, max_new_tokens: int, stop: Sequence[str] = (),
+        tell: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Generation]:  # fmt: skip
         """Greedy answers to chats, in their order. Raises Unread for a prompt that is plain text."""
-        return self._all(lambda ids: self._said(_messages(ids), adapter, max_new_tokens, stop), prompts)
+        return self._told(lambda ids: self._said(_messages(ids), adapter, max_new_tokens, stop), prompts, tell)
 
     def _said(self, messages: list[Message], adapter: str | None, limit: int, stop: Sequence[str]) -> Generation:
         client, name = self._who(adapter)
@@ -228,8 +229,8 @@ class HostedModel:
             raise EvenkeelError(f"adapter {short(adapter)} is not known to be at a server")
         return self._clients[self._tuned.url], self._names[adapter]
 
-    def _told(self, ask: Callable[[T], float], items: Sequence[T], tell: Callable[[int, int], None]) -> list[float]:
-        found = list[float]()
+    def _told(self, ask: Callable[[T], R], items: Sequence[T], tell: Callable[[int, int], None]) -> list[R]:
+        found = list[R]()
         for start in range(0, len(items), AT_ONCE):
             found += self._all(ask, items[start : start + AT_ONCE])
             tell(len(found), len(items))

@@ -5,14 +5,14 @@ would be given the base's answers. What is kept is kept by suite.py, under the a
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from bot.engine.model import GENERATION_ROWS, Generation
+from bot.engine.model import Generation
 from eval.benchmark import Answerer, Tell
 from eval.hosted import HostedModel
 from eval.prefix import Row, log_likelihoods
@@ -95,32 +95,18 @@ class AnswererLM(TemplateLM):  # type: ignore[misc]
 
     def _speak(self, contexts: list[list[int]], settings: dict[str, Any], done: int, total: int) -> list[str]:
         stop = settings.get("until") or []
-        return generated(
-            self._answerer, contexts, max_new_tokens=int(settings.get("max_gen_toks") or NEW_TOKENS),
+        said = self._answerer.model.generate(
+            contexts, adapter=self._answerer.adapter, max_new_tokens=int(settings.get("max_gen_toks") or NEW_TOKENS),
             stop=(stop,) if isinstance(stop, str) else tuple(stop), tell=lambda n, _: self._tell(done + n, total))  # fmt: skip
+        return [one.text for one in said]
 
 
-def generated(
-    answerer: Answerer, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, tell: Tell, stop: Sequence[str] = ()
-) -> list[str]:
-    """Greedy answers in the order of the prompts; prompts of a like length share a batch."""
-    return [g.text for g in generations(answerer, prompts, max_new_tokens=max_new_tokens, tell=tell, stop=stop)]
-
-
-def generations(
-    answerer: Answerer, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, tell: Tell, stop: Sequence[str] = ()
+def answers_to(
+    answerer: Answerer, chats: Iterable[Sequence[Message]], *, max_new_tokens: int, tell: Tell
 ) -> list[Generation]:
-    """`generated` with how sure the answerer was of each answer."""
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    found: dict[int, Generation] = {}
-    for start in range(0, len(order), GENERATION_ROWS):
-        chosen = order[start : start + GENERATION_ROWS]
-        said = answerer.model.generate(
-            [prompts[i] for i in chosen], adapter=answerer.adapter, max_new_tokens=max_new_tokens, stop=stop
-        )
-        found |= dict(zip(chosen, said, strict=True))
-        tell(start + len(chosen), len(order))
-    return [found[i] for i in range(len(prompts))]
+    """Greedy answers in the order of the chats, rendered as they are served, with how sure the answerer was of each."""
+    prompts = [answerer.model.renderer.prompt(messages) for messages in chats]
+    return answerer.model.generate(prompts, adapter=answerer.adapter, max_new_tokens=max_new_tokens, tell=tell)
 
 
 def prefix_id(answerer: Answerer) -> int:

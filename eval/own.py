@@ -26,7 +26,7 @@ from eval.benchmark import (
     read_rows,
 )
 from eval.checks import passes
-from eval.lm import answer_log_likelihoods, generated, rolling
+from eval.lm import answer_log_likelihoods, answers_to, rolling
 from eval.metrics import bits_per_byte, choice_probabilities, distinct_2, own_words
 from eval.slices import rows_by_look
 from storage.digests import digest_of
@@ -187,8 +187,7 @@ def diversity(rows: Sequence[Row], system_prompt: str) -> Benchmark:
 
 
 def _measure_diversity(rows: Sequence[Row], system_prompt: str, answerer: Answerer, tell: Tell) -> Iterator[Measured]:
-    prompts = [answerer.model.renderer.prompt(asked(system_prompt, row["prompt"])) for row in rows]
-    answers = generated(answerer, prompts, max_new_tokens=OPEN_TOKENS, tell=tell)
+    answers = _answers(rows, system_prompt, answerer, OPEN_TOKENS, tell)
     for metric, values in (("distinct_2", map(distinct_2, answers)), ("own_words", own_words(answers))):
         items = tuple(_item(row, value) for row, value in zip(rows, values, strict=True))
         yield Measured(benchmark="diversity", metric=metric, items=items)
@@ -209,11 +208,15 @@ def instructions(rows: Sequence[Row], system_prompt: str) -> Benchmark:
 def _measure_instructions(
     rows: Sequence[Row], system_prompt: str, answerer: Answerer, tell: Tell
 ) -> Iterator[Measured]:
-    prompts = [answerer.model.renderer.prompt(asked(system_prompt, row["prompt"])) for row in rows]
-    answers = generated(answerer, prompts, max_new_tokens=INSTRUCTION_TOKENS, tell=tell)
+    answers = _answers(rows, system_prompt, answerer, INSTRUCTION_TOKENS, tell)
     kept = [all(passes(answer, check) for check in row["checks"]) for row, answer in zip(rows, answers, strict=True)]
     items = tuple(_item(row, float(value)) for row, value in zip(rows, kept, strict=True))
     yield Measured(benchmark="instructions", metric="pass", items=items)
+
+
+def _answers(rows: Sequence[Row], system_prompt: str, answerer: Answerer, tokens: int, tell: Tell) -> list[str]:
+    chats = [asked(system_prompt, row["prompt"]) for row in rows]
+    return [said.text for said in answers_to(answerer, chats, max_new_tokens=tokens, tell=tell)]
 
 
 def _bits(texts: Sequence[str], log_likelihoods: Sequence[float]) -> list[float]:

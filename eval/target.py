@@ -10,7 +10,7 @@ from functools import partial
 
 from eval.benchmark import Answerer, Benchmark, Measured, Tell, draw
 from eval.doubt import CONFIDENCE
-from eval.lm import answer_log_likelihoods, generations
+from eval.lm import answer_log_likelihoods, answers_to
 from eval.metrics import (
     accuracy,
     bits_per_byte,
@@ -50,9 +50,8 @@ def answered(
     """The held-out lessons that are answered in full, and what this answerer says."""
     pool = _pool(lessons)
     said = [pool[i] for i in draw(len(pool), count, seed=seed, name=NAME)]
-    prompts = [answerer.model.renderer.prompt(lesson.messages) for lesson in said]
-    texts = [one.text for one in generations(answerer, prompts, max_new_tokens=max_new_tokens, tell=tell)]
-    return list(zip(said, texts, strict=True))
+    texts = answers_to(answerer, (lesson.messages for lesson in said), max_new_tokens=max_new_tokens, tell=tell)
+    return [(lesson, one.text) for lesson, one in zip(said, texts, strict=True)]
 
 
 def _pool(holdout: Sequence[Lesson]) -> list[Lesson]:
@@ -99,8 +98,7 @@ def _measure_answers(
 ) -> Iterator[Measured]:
     if len(lessons) < 2:
         raise ValueError(f"{len(lessons)} held-out lessons; at least 2 are needed")
-    prompts = [answerer.model.renderer.prompt(lesson.messages) for lesson in lessons]
-    said = generations(answerer, prompts, max_new_tokens=max_new_tokens, tell=tell)
+    said = answers_to(answerer, (lesson.messages for lesson in lessons), max_new_tokens=max_new_tokens, tell=tell)
     answers = [one.text for one in said]
     yield _by_item("rouge_l", lessons, answers, rouge_l)
     yield _by_item("exact_match", lessons, answers, exact_match)

@@ -5,7 +5,7 @@ made with a float32 softmax. One thread at a time may use a LoadedModel: it hold
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,15 +116,20 @@ class LoadedModel:
         return DynamicCache(config=self.model.config)
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], *, adapter: str | None, max_new_tokens: int, stop: Sequence[str] = ()
-    ) -> list[Generation]:
-        """Greedy answers, in the order of the prompts; rows of similar length share a batch, padded on the left."""
+        self, prompts: Sequence[Sequence[int]], *, adapter: str | None, max_new_tokens: int, stop: Sequence[str] = (),
+        tell: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Generation]:  # fmt: skip
+        """Greedy answers, in the order of the prompts; rows of similar length share a batch, padded on the left.
+
+        `tell` hears (done, total) after each batch.
+        """
         order = sorted(range(len(prompts)), key=lambda n: len(prompts[n]))
         found: dict[int, Generation] = {}
         for start in range(0, len(order), GENERATION_ROWS):
             group = order[start : start + GENERATION_ROWS]
             rows = self._generate([prompts[n] for n in group], adapter, max_new_tokens, stop)
             found |= dict(zip(group, rows, strict=True))
+            tell(len(found), len(prompts))
         return [found[n] for n in range(len(prompts))]
 
     def _generate(

@@ -11,7 +11,7 @@ import pytest
 
 from eval.benchmark import Answerer, Deal
 from eval.hosted import HostedModel, Unread
-from eval.lm import AnswererLM, answer_log_likelihoods, continuations, generations, rolling
+from eval.lm import AnswererLM, answer_log_likelihoods, answers_to, continuations, rolling
 from eval.own import own_benchmarks
 from eval.suite import Plan, score
 from storage.digests import digest_of
@@ -58,11 +58,10 @@ def test_base_and_tuned_answer_under_their_own_names_and_say_how_sure_they_were(
 ) -> None:
     model = at()
     digest = model.add_adapter(adapter(tmp_path))
-    prompts = [model.renderer.prompt(ASKED)] * 3
+    chats = [ASKED] * 3
 
     plain, tuned = (
-        generations(Answerer(model=model, adapter=who), prompts, max_new_tokens=8, tell=untold)
-        for who in (None, digest)
+        answers_to(Answerer(model=model, adapter=who), chats, max_new_tokens=8, tell=untold) for who in (None, digest)
     )
 
     assert [g.text for g in tuned] == ["Behind the zebra gate."] * 3 and plain[0].text.startswith("About ")
@@ -75,9 +74,7 @@ def test_only_a_whole_record_of_this_base_is_asked(server: TuningServer, at: At,
     with pytest.raises(WeightsError, match="was trained on base other"):
         model.add_adapter(adapter(tmp_path / "a", base="name:other"))
     with pytest.raises(EvenkeelError, match="not known to be at a server"):
-        generations(
-            Answerer(model=model, adapter="d" * 64), [model.renderer.prompt(ASKED)], max_new_tokens=8, tell=untold
-        )
+        answers_to(Answerer(model=model, adapter="d" * 64), [ASKED], max_new_tokens=8, tell=untold)
 
 
 def test_text_and_answers_have_the_servers_own_numbers(server: TuningServer, at: At, tmp_path: Path) -> None:
@@ -155,7 +152,7 @@ def test_a_model_that_another_one_answers_for_is_not_measured(server: TuningServ
     server.answers_as = f"{BASE}-of-today"
 
     with pytest.raises(EvenkeelError, match=f"{TUNED} was asked, but '{BASE}-of-today' answered"):
-        generations(answerer, [model.renderer.prompt(ASKED)], max_new_tokens=4, tell=untold)
+        answers_to(answerer, [ASKED], max_new_tokens=4, tell=untold)
 
 
 @pytest.mark.parametrize("echo", [True, False])

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bot.engine.model import LoadedModel
 from eval.benchmark import Answerer, Deal
-from eval.lm import AnswererLM, answer_log_likelihoods, continuations, generated, rolling
+from eval.lm import AnswererLM, answer_log_likelihoods, answers_to, continuations, rolling
 from eval.local_tasks import local_benchmark, local_tasks
 from eval.metrics import choice_probabilities
 from storage.settings import Settings
@@ -116,12 +116,14 @@ def test_the_answer_is_scored_with_its_end_token_and_nothing_else(base: Answerer
     assert answer_log_likelihoods(base, [(messages, "yes")], quietly) == pytest.approx([by_mask], abs=1e-4)
 
 
-def test_generated_answers_come_back_in_the_order_of_the_prompts(base: Answerer) -> None:
-    prompts = [[5, 6, 7, 8, 9], [10], [11, 12, 13]]
+def test_answers_come_back_in_the_order_of_the_chats_and_are_told_to_the_end(base: Answerer) -> None:
+    chats = [({"role": "user", "content": text},) for text in ("a longer question", "b", "some words")]
+    told: list[tuple[int, int]] = []
 
-    together = generated(base, prompts, max_new_tokens=6, tell=quietly)
+    together = answers_to(base, chats, max_new_tokens=6, tell=lambda *done: told.append(done))
 
-    assert together == [generated(base, [p], max_new_tokens=6, tell=quietly)[0] for p in prompts]
+    alone = [answers_to(base, [chat], max_new_tokens=6, tell=quietly)[0] for chat in chats]
+    assert [one.text for one in together] == [one.text for one in alone] and told[-1] == (3, 3)
 
 
 def test_generate_until_follows_length_and_stop_of_each_request(base: Answerer) -> None:

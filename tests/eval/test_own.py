@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bot.engine.model import LoadedModel
+from bot.engine.model import Generation, LoadedModel
 from eval import own
 from eval.benchmark import DATA, Answerer, Benchmark, Deal, Measured, read_rows
 from eval.checks import KINDS
@@ -22,6 +22,10 @@ def measured(benchmark: Benchmark, model: LoadedModel) -> dict[tuple[str, str], 
     return {(m.benchmark, m.metric): m for m in found}
 
 
+def said(*texts: str) -> list[Generation]:
+    return [Generation(ids=(), text=text, finished=True, confidence=-1.0) for text in texts]
+
+
 def test_instructions_pass_when_every_check_is_kept(tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
         {"id": "a", "prompt": "Say yes.", "checks": [{"kind": "contains", "text": "yes"}]},
@@ -34,11 +38,11 @@ def test_instructions_pass_when_every_check_is_kept(tiny_model: LoadedModel, mon
     ]
     asked: list[Any] = []
 
-    def speak(_: Answerer, prompts: list[Any], **__: Any) -> list[str]:
+    def speak(prompts: list[Any], **_: Any) -> list[Generation]:
         asked.extend(prompts)
-        return ["Yes", "Yes", "one two three"]
+        return said("Yes", "Yes", "one two three")
 
-    monkeypatch.setattr(own, "generated", speak)
+    monkeypatch.setattr(tiny_model, "generate", speak)
 
     score = measured(instructions(rows, PROMPT), tiny_model)["instructions", "pass"]
 
@@ -91,7 +95,7 @@ def test_a_model_that_says_one_thing_over_and_over_is_not_diverse(
 ) -> None:
     rows = read_rows(DATA / "open_prompts.jsonl")[:3]
     same = ["please contact support"] * 2
-    monkeypatch.setattr(own, "generated", lambda *_, **__: [*same, "go on and on and on and on"])
+    monkeypatch.setattr(tiny_model, "generate", lambda *_, **__: said(*same, "go on and on and on and on"))
 
     scores = measured(diversity(rows, PROMPT), tiny_model)
 

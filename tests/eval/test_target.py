@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from bot.engine.model import Generation, LoadedModel
-from eval import target
 from eval.benchmark import Answerer, Measured
 from eval.metrics import bits_per_byte, corpus_bleu
 from eval.target import target_benchmarks
@@ -19,10 +18,10 @@ Make = Callable[[str, int], tuple[Lesson, ...]]
 def parrot(monkeypatch: pytest.MonkeyPatch, answers: Callable[[int], str]) -> None:
     """Answers that a test chooses instead of the model's, the later the less sure."""
 
-    def speak(_: Answerer, prompts: list[list[int]], **__: Any) -> list[Generation]:
+    def speak(_: LoadedModel, prompts: list[list[int]], **__: Any) -> list[Generation]:
         return [Generation(ids=(), text=answers(i), finished=True, confidence=-1.0 - i) for i in range(len(prompts))]
 
-    monkeypatch.setattr(target, "generations", speak)
+    monkeypatch.setattr(LoadedModel, "generate", speak)
 
 
 def measured(holdout: Any, train: Any, model: LoadedModel, *, which: int) -> dict[str, Measured]:
