@@ -36,7 +36,7 @@ from storage.messages import conversation
 from storage.recipe import Recipe
 from storage.records import Adapter, Dataset, Lesson, Question
 from storage.settings import Settings, load_settings
-from training.cycle import collect
+from training.collecting import collect
 from training.demo.stage import TICKETS
 from training.lora import tune
 from training.near import words_of

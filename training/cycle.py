@@ -6,7 +6,7 @@ nothing more; whatever goes wrong, the champion stays. Knows the order of the st
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,14 @@ from storage.errors import Busy, EvenkeelError, GateSaidNo, LostLease, TooLittle
 from storage.ledger import Ledger
 from storage.promotions import GATE
 from storage.reach import keep_reach
-from storage.recipe import Recipe, recipe_from, warnings_for_rows
-from storage.records import Adapter, Dataset, Lesson, Promotion, Run, RunState, Scorecard
+from storage.recipe import Recipe, recipe_from
+from storage.records import Adapter, Dataset, Promotion, Run, RunState, Scorecard
 from storage.settings import Settings
 from storage.weights import adapter_path, verify_adapter
 from training.child import run_child
-from training.dataset import Built, build_dataset, load_dataset, load_replay, save_dataset
+from training.collecting import collect, require_enough, summary_of, warnings_of
+from training.dataset import load_dataset, save_dataset
 from training.history import history_of
-from training.preferences import counted, outlook
-from training.sources import gather, lint_context
 from training.trainers import Trainer
 
 log = structlog.get_logger()
@@ -335,57 +334,3 @@ class Cycle:
         self.run = self.ledger.runs.advance(self.run, state=state, lease_s=LEASE_S, error=error)
         shutil.rmtree(self.checkpoints, ignore_errors=True)  # nothing resumes a run that has ended
         return self.run
-
-
-def collect(
-    ledger: Ledger, settings: Settings, recipe: Recipe, tokens_of: Callable[[Lesson], int] | None = None
-) -> Built:
-    """The dataset of all lessons there are now, and the lint that it came through. Nothing is written."""
-    gathered = gather(ledger, settings)
-    return build_dataset(
-        lessons=gathered.lessons, left_out=gathered.left_out, replay=load_replay(),
-        context=lint_context(ledger, settings, max_tokens=recipe.max_tokens, tokens_of=tokens_of),
-        replay_share=recipe.replay_share, seed=recipe.seed, preferences=gathered.preferences)  # fmt: skip
-
-
-def summary_of(dataset: Dataset, fewest: int) -> dict[str, Any]:
-    """A dataset in numbers, and why a run would stop on it ("" if it would not)."""
-    refusal = ""
-    try:
-        require_enough(dataset, fewest)
-    except TooLittleData as error:
-        refusal = str(error)
-    return {
-        "train": len(dataset.train),
-        "holdout": len(dataset.holdout),
-        "sources": dataset.manifest["train"]["by"]["source"],
-        "dropped": dataset.manifest["dropped"],
-        "redacted": dataset.manifest["redacted"],
-        "preferences": outlook(dataset.preferences),
-        "findings": [finding for finding in dataset.manifest["lint"] if finding["done"] in ("held", "warned")],
-        "refusal": refusal,
-    }
-
-
-def warnings_of(dataset: Dataset, recipe: Recipe) -> list[str]:
-    """What this recipe gives cause to say about these rows."""
-    replay = sum(row.source == "replay" for row in dataset.train)
-    found = list(warnings_for_rows(recipe, lessons=len(dataset.train) - replay, replay=replay))
-    told = counted(dataset.preferences)
-    return (
-        [*found, f"preferences are not learned: {told.missing}."] if recipe.preferences and not told.method else found
-    )
-
-
-def require_enough(dataset: Dataset, fewest: int) -> None:
-    """Raises TooLittleData naming how many lessons are missing, on either side of the holdout line."""
-    lessons = sum(row.source != "replay" for row in dataset.train)
-    if lessons < fewest:
-        raise TooLittleData(
-            f"{lessons} lessons to train on, {fewest} are needed: {fewest - lessons} are missing. Next: evenkeel import, or rate answers."
-        )
-    wanted = max(8, fewest // 5)
-    if len(dataset.holdout) < wanted:
-        raise TooLittleData(
-            f"{len(dataset.holdout)} held-out rows to judge on, {wanted} are needed. Next: import more conversations."
-        )

@@ -33,7 +33,7 @@ def lint(
 
     Exit code 4 when too little is left to train on. Example: evenkeel data lint --with-base
     """
-    from training.cycle import require_enough, summary_of
+    from training.collecting import require_enough, summary_of
 
     with opened() as (settings, ledger):
         built, more = _look(ledger, settings, with_base)
@@ -248,7 +248,7 @@ def _judge(ledger: Ledger, verdict: str, contact: str | None) -> None:
 def _look(ledger: Ledger, settings: Settings, with_base: bool) -> tuple[Any, list[Any]]:
     """(the dataset and its lint, what the base adds to the findings)."""
     from storage.recipe import recipe_from
-    from training.cycle import collect
+    from training.collecting import collect
 
     recipe = recipe_from(settings, {})
     if not with_base:

@@ -18,6 +18,7 @@ from storage.records import Adapter, Decision, Ticket
 from storage.settings import Settings, load_settings
 from training import cycle
 from training.clock import last_request
+from training.collecting import collect
 from training.cycle import CancelledRun, Cycle, run_cycle
 from training.dataset import save_dataset
 from training.history import history_of
@@ -208,7 +209,7 @@ def test_a_run_keeps_the_reach_of_its_lessons_beside_a_dataset_that_was_there_to
 ) -> None:
     imported(ledger, 90)
     recipe = recipe_from(settings, {})
-    folder = save_dataset(cycle.collect(ledger, settings, recipe).dataset, settings.datasets_dir)  # an older version's
+    folder = save_dataset(collect(ledger, settings, recipe).dataset, settings.datasets_dir)  # an older version's
 
     dataset = work.build(recipe)
 

@@ -20,7 +20,7 @@ from storage.records import Dataset, Lesson, Question
 from storage.settings import Settings, load_settings
 from tests.bot.inputs import Act, Cases
 from tests.training.test_lint import words
-from training.cycle import collect, require_enough, summary_of
+from training.collecting import collect, require_enough, summary_of
 from training.lint_sets import CUSTOMER_FLOOR, RATER_FLOOR
 from training.sources import SHIPPED
 from training.tickets import import_file

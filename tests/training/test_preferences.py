@@ -18,7 +18,7 @@ from storage.records import Answer, Dataset, Preference, Question, RaterRole, Ra
 from storage.settings import Settings, load_settings
 from tests.bot.test_report_card import run as some_run
 from training import preferences
-from training.cycle import collect, summary_of, warnings_of
+from training.collecting import collect, summary_of, warnings_of
 from training.dataset import in_holdout, load_dataset, save_dataset
 from training.preferences import Counted, counted, in_words, outlook
 

@@ -11,7 +11,7 @@ from storage.ledger import Ledger
 from storage.recipe import recipe_from
 from storage.records import Answer, Question, RatingEvent, Ticket
 from storage.settings import Settings, load_settings
-from training.cycle import collect
+from training.collecting import collect
 from training.dataset import save_dataset
 from training.sources import Gathered, gather
 
