@@ -22,7 +22,7 @@ import json
 import os
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -59,6 +59,7 @@ ALONE: Mapping[str, Mapping[str, Any]] = {
 SCALES = (1.0, 0.7, 0.5)  # at which `plain` and `standard` are measured
 TARGET, GENERAL = "target", ("general_text", "instruct", "instructions", "languages")
 KEPT, LOST = 0.95, 0.40
+NEAR = 0.85  # of the largest gain: what the right half of the picture shows
 SEEDS = (1, 2, 3)
 WAY = 1  # grows when the same arm would get other numbers
 QUICK = ("plain", "standard")
@@ -298,14 +299,28 @@ def line(found: Found) -> str:
 
 
 def picture(found: Mapping[str, Found], target: Path) -> None:
-    """Gain against loss, the arms that no other beats on both joined by a line."""
+    """Gain against loss: all arms, and beside them those that gain nearly as much as plain. What no other beats is joined."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.6), dpi=150, layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(11, 4.8), dpi=150, layout="constrained")
+    least = NEAR * max(f.gain() for f in found.values())
+    near = {arm: f for arm, f in found.items() if f.gain() >= least}
+    panels = (
+        ("all ways", found, found.keys() - near.keys()),
+        (f"those that gain {least:.0f} % or more", near, near.keys()),
+    )
+    for axes, (title, shown, named) in zip(figure.subplots(1, 2), panels, strict=True):
+        _panel(axes, shown, named)
+        axes.set_title(title, fontsize=9, color="#555555")
+        axes.set_xlabel("lost elsewhere: mean % of the base's value (left is better)", fontsize=9)
+    figure.axes[0].set_ylabel("gained on support: % of the base's bits per byte", fontsize=9)
+    figure.savefig(target)
+
+
+def _panel(axes: Any, found: Mapping[str, Found], named: Collection[str]) -> None:
     points = {arm: (f.lost(), f.gain()) for arm, f in found.items()}
     front = sorted(p for p in points.values() if not any(beats(q, p) for q in points.values()))
     axes.plot([x for x, _ in front], [y for _, y in front], color="#1a7f4b", lw=1, zorder=1)
@@ -316,14 +331,12 @@ def picture(found: Mapping[str, Found], target: Path) -> None:
         color = "#1a7f4b" if arm in PROFILES else "#555555"
         low, high = spread(found[arm], TARGET)
         axes.errorbar(x, y, yerr=[[max(0.0, y - low)], [max(0.0, high - y)]] if len(found[arm].adapters) > 1 else None,
-                      fmt="o", color=color, ms=5 if arm in PROFILES else 4, lw=0.8)  # fmt: skip
-        axes.annotate(arm.replace("_at_", " × ").replace("_", " "), (x, y), xytext=(5, 3), textcoords="offset points",
-                      fontsize=8, color=color)  # fmt: skip
-    axes.set_xlabel("lost elsewhere: mean % of the base's value (left is better)")
-    axes.set_ylabel("gained on support: % of the base's bits per byte")
-    axes.margins(x=0.12)
+                      fmt="o", color=color, ms=5 if arm in PROFILES else 4, lw=0.6, alpha=0.9)  # fmt: skip
+        if arm in named:
+            axes.annotate(arm.replace("_at_", " × ").replace("_", " "), (x, y), xytext=(5, 3), fontsize=7.5,
+                          textcoords="offset points", color=color)  # fmt: skip
+    axes.margins(x=0.18)
     axes.grid(alpha=0.2)
-    figure.savefig(target)
 
 
 def beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
