@@ -6,7 +6,7 @@ Target: held-out answers of a narrow support set (short answers about hotels and
 encyclopedic text and of answers to general instructions, instructions followed, and the right continuation in three
 languages. Data lie in ../shared/data or EVENKEEL_DATA. `plain` is LoRA SFT at the learning rate that is best for this
 base, without replay or any other protection; every mitigation alone is `plain` with that one switch. Gain and loss are
-per cent of the base's own value; a gain on one general benchmark does not pay for a loss on another. An arm takes about ten
+per cent of the base's own value; a gain on one general benchmark does not pay for a loss on another. An arm takes three to ten
 minutes a seed on two cores: what stands in --kept with the same digests of base, rows, recipe and items, and the same type of
 number, is not measured again.
 """
@@ -22,7 +22,7 @@ import json
 import os
 import statistics
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -309,8 +309,8 @@ def picture(found: Mapping[str, Found], target: Path) -> None:
     least = NEAR * max(f.gain() for f in found.values())
     near = {arm: f for arm, f in found.items() if f.gain() >= least}
     panels = (
-        ("all ways", found, found.keys() - near.keys()),
-        (f"those that gain {least:.0f} % or more", near, near.keys()),
+        ("all ways", found, [arm for arm in found if arm not in near]),
+        (f"those that gain {least:.0f} % or more", near, list(near)),
     )
     for axes, (title, shown, named) in zip(figure.subplots(1, 2), panels, strict=True):
         _panel(axes, shown, named)
@@ -320,7 +320,7 @@ def picture(found: Mapping[str, Found], target: Path) -> None:
     figure.savefig(target)
 
 
-def _panel(axes: Any, found: Mapping[str, Found], named: Collection[str]) -> None:
+def _panel(axes: Any, found: Mapping[str, Found], named: Sequence[str]) -> None:
     points = {arm: (f.lost(), f.gain()) for arm, f in found.items()}
     front = sorted(p for p in points.values() if not any(beats(q, p) for q in points.values()))
     axes.plot([x for x, _ in front], [y for _, y in front], color="#1a7f4b", lw=1, zorder=1)
@@ -332,8 +332,10 @@ def _panel(axes: Any, found: Mapping[str, Found], named: Collection[str]) -> Non
         low, high = spread(found[arm], TARGET)
         axes.errorbar(x, y, yerr=[[max(0.0, y - low)], [max(0.0, high - y)]] if len(found[arm].adapters) > 1 else None,
                       fmt="o", color=color, ms=5 if arm in PROFILES else 4, lw=0.6, alpha=0.9)  # fmt: skip
-        if arm in named:
-            axes.annotate(arm.replace("_at_", " × ").replace("_", " "), (x, y), xytext=(5, 3), fontsize=7.5,
+        if arm in named and (same := [other for other in named if points[other] == (x, y)])[0] == arm:
+            label = ", ".join(same).replace("_at_", " × ").replace("_", " ")
+            right = x > 0.7 * max(x for x, _ in points.values())  # of the picture, where a label would be cut off
+            axes.annotate(label, (x, y), xytext=(-5 if right else 5, 3), ha="right" if right else "left", fontsize=7.5,
                           textcoords="offset points", color=color)  # fmt: skip
     axes.margins(x=0.18)
     axes.grid(alpha=0.2)
