@@ -39,7 +39,7 @@ from storage.recipe import Recipe
 from storage.records import Dataset
 from storage.settings import load_settings
 from training.child import end, read_progress
-from training.dataset import load_replay, save_dataset
+from training.dataset import _digest, load_replay, save_dataset
 
 TOKENS = 48
 BAR = 1.2
@@ -65,7 +65,7 @@ def main() -> None:
 def training(base: Path, room: Path) -> Iterator[subprocess.Popen[str]]:
     """A run's child in the middle of a training that would go on for hours; it is gone afterwards."""
     rows = load_replay()
-    dataset = save_dataset(Dataset(digest="beside", train=rows, holdout=(), manifest={}), room)
+    dataset = save_dataset(Dataset(digest=_digest(rows, ()), train=rows, holdout=(), manifest={}), room)
     job_file = room / "job.json"
     settings = load_settings(_env_file=None, data_dir=room)
     job = {"step": "tune", "file": str(job_file), "result": str(room / "result.json"), "base": str(base), "run_id": 1,
@@ -78,7 +78,8 @@ def training(base: Path, room: Path) -> Iterator[subprocess.Popen[str]]:
         assert child.stdout is not None
         began = next((found for line in child.stdout if (found := read_progress(line))), None)
         if began is None:
-            sys.exit("the training ended before its first step")
+            child.wait()
+            sys.exit(f"the training ended before its first step: {(room / 'result.json').read_text(encoding='utf-8')}")
         tell(f"training: {began['text']}")
         threading.Thread(
             target=lambda: [None for _ in child.stdout or ()], daemon=True
