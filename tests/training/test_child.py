@@ -156,4 +156,11 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="only Linux knows work that runs when nobody else wants to")
 def test_training_runs_only_where_nobody_else_wants_to() -> None:
     code = "import os; from training.child import _step_back; _step_back(); print(os.sched_getscheduler(0) == os.SCHED_IDLE)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
+    group = Path("/proc/self/autogroup")  # where Linux shares the cores between sessions
+    code += f"; print(open('{group}').read().split()[-1])" if group.exists() else "; print(19)"
+
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, start_new_session=True
+    ).stdout
+
+    assert said == "True\n19\n"
