@@ -32,14 +32,14 @@ import evenkeel
 
 evenkeel.wait_awake()  # as the engine's process does; read when torch is loaded
 
-from benchmarks.engine import QUESTIONS, Row, Side, adapter, plain_row, table, tell
+from benchmarks.engine import QUESTIONS, Row, Side, adapter, p95, plain_row, table, tell
 from bot.engine.base import prepare_base
 from bot.engine.scheduler import apart
 from storage.recipe import Recipe
 from storage.records import Dataset
 from storage.settings import load_settings
 from training.child import end, read_progress
-from training.dataset import _digest, load_replay, save_dataset
+from training.dataset import digest_of_rows, load_replay, save_dataset
 
 TOKENS = 48
 BAR = 1.2
@@ -65,7 +65,7 @@ def main() -> None:
 def training(base: Path, room: Path) -> Iterator[subprocess.Popen[str]]:
     """A run's child in the middle of a training that would go on for hours; it is gone afterwards."""
     rows = load_replay()
-    dataset = save_dataset(Dataset(digest=_digest(rows, ()), train=rows, holdout=(), manifest={}), room)
+    dataset = save_dataset(Dataset(digest=digest_of_rows(rows, ()), train=rows, holdout=(), manifest={}), room)
     job_file = room / "job.json"
     settings = load_settings(_env_file=None, data_dir=room)
     job = {"step": "tune", "file": str(job_file), "result": str(room / "result.json"), "base": str(base), "run_id": 1,
@@ -127,10 +127,6 @@ def figures(found: dict[bool, list[list[float]]]) -> list[Row]:
                 "n": sum(map(len, found[True])), "spread": [round(min(each), 3), round(max(each), 3)]}  # fmt: skip
 
     return [over("beside_p95", p95, BAR), over("beside_median", statistics.median, None)]
-
-
-def p95(seconds: list[float]) -> float:
-    return statistics.quantiles(seconds, n=20, method="inclusive")[-1]
 
 
 if __name__ == "__main__":

@@ -309,10 +309,7 @@ def crowd(ours: Side, theirs: "Theirs", who: str, folder: Path, *, rounds: int, 
             several(f"questions_per_s{side}", [CONCURRENT / max(w) for w in found], "1/s")
             for side, found in waits.items()
         ),
-        *(
-            several(f"p95_s{side}", [statistics.quantiles(w, n=20, method="inclusive")[-1] for w in found], "s")
-            for side, found in waits.items()
-        ),
+        *(several(f"p95_s{side}", [p95(w) for w in found], "s") for side, found in waits.items()),
     ]
 
 
@@ -444,6 +441,10 @@ def ratio(figure: str, over: Sequence[float], under: Sequence[float], bar: float
     value = middle if each else statistics.median(over) / statistics.median(under)
     return {"figure": figure, "value": round(value, 3), "unit": "ratio", "bar": bar, "holds": value <= bar, "n": len(over),
             "spread": [round(low, 3), round(high, 3)], "note": f"{statistics.median(over):.4g} / {statistics.median(under):.4g}"}  # fmt: skip
+
+
+def p95(seconds: Sequence[float]) -> float:
+    return statistics.quantiles(seconds, n=20, method="inclusive")[-1]
 
 
 def several(figure: str, values: Sequence[float], unit: str) -> Row:

@@ -63,7 +63,7 @@ from storage.messages import conversation
 from storage.records import Adapter, Comparison, Dataset, Lesson, Scorecard, Verdict
 from storage.settings import Settings, load_settings
 from storage.weights import adapter_path
-from training.dataset import _digest, load_replay
+from training.dataset import digest_of_rows, load_replay
 from training.lora import tune
 from training.scales import scaled
 
@@ -186,7 +186,7 @@ class Study:
     def line(self, way: Way) -> Line | None:
         """Everything about one adapter; None when it could not be trained."""
         rows = (*way.rows(self.lessons), *load_replay())
-        dataset = Dataset(digest=_digest(rows, self.held), train=rows, holdout=self.held, manifest={})
+        dataset = Dataset(digest=digest_of_rows(rows, self.held), train=rows, holdout=self.held, manifest={})
         origin = [self.origin(dataset.digest), way.recipe.to_dict(), asdict(self.size.depth), way.has_trigger]
         if (known := self.kept.get(origin)) is None:
             try:

@@ -8,7 +8,7 @@ Knows the OpenAI protocol, and vLLM's /tokenize, which renders a chat as it is s
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -231,14 +231,11 @@ class HostedModel:
 
     def _told(self, ask: Callable[[T], R], items: Sequence[T], tell: Callable[[int, int], None]) -> list[R]:
         found = list[R]()
-        for start in range(0, len(items), AT_ONCE):
-            found += self._all(ask, items[start : start + AT_ONCE])
-            tell(len(found), len(items))
-        return found
-
-    def _all(self, ask: Callable[[T], R], items: Iterable[T]) -> list[R]:
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            return list(pool.map(ask, items))
+            for one in pool.map(ask, items):
+                found.append(one)
+                tell(len(found), len(items))
+        return found
 
 
 def _client(server: Server) -> openai.OpenAI:

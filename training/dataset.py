@@ -68,7 +68,7 @@ def build_dataset(
         [preference for preference in preferences if not is_held(preference, holdout_share)], linted, context
     )
     manifest = {
-        "digest": _digest(rows, linted.holdout, told),
+        "digest": digest_of_rows(rows, linted.holdout, told),
         **_manifest(rows, linted, left_out, settings),
         "preferences": manifest_of(told, dropped),
     }
@@ -139,8 +139,8 @@ def _counts(lessons: Sequence[Lesson]) -> dict[str, Any]:
     }
 
 
-def _digest(train: Sequence[Lesson], holdout: Sequence[Lesson], preferences: Sequence[Preference] = ()) -> str:
-    """Without preferences it is that of the lessons alone, as datasets had it before there were any."""
+def digest_of_rows(train: Sequence[Lesson], holdout: Sequence[Lesson], preferences: Sequence[Preference] = ()) -> str:
+    """The digest of a dataset; without preferences it is that of the lessons alone, as datasets had it before there were any."""
     parts = {"train": train, "holdout": holdout} | ({"preferences": preferences} if preferences else {})
     return digest_of({name: [asdict(x) for x in rows] for name, rows in parts.items()})
 
@@ -184,7 +184,7 @@ def load_dataset(folder: Path) -> Dataset:
     train, holdout = (tuple(Lesson(**row) for row in _read(folder / name)) for name in (TRAIN, HOLDOUT))
     told = _read(folder / PREFERENCES) if (folder / PREFERENCES).exists() else []  # older datasets have none
     preferences = tuple(Preference(**{**row, "judges": tuple(row["judges"])}) for row in told)
-    digest = _digest(train, holdout, preferences)
+    digest = digest_of_rows(train, holdout, preferences)
     if digest != folder.name:
         raise WeightsError(
             f"dataset {folder.name[:12]} was changed on disk: its rows give {digest[:12]}. Next: retrain."

@@ -39,7 +39,7 @@ from storage.records import Adapter, Comparison, Dataset, Lesson, Scorecard, Ver
 from storage.settings import Settings
 from tests.eval.cards import BASE, CANDIDATE, card, score
 from tests.eval.conftest import _adapter
-from training.dataset import _digest
+from training.dataset import digest_of_rows
 
 Lessons = tuple[Lesson, ...]
 ONE = certifiable_loss(1.0, 1, 0.95)
@@ -240,7 +240,7 @@ def test_a_run_of_the_gate_is_judged_as_a_real_one_and_goes_on_where_it_was_cut_
     digest = _adapter(tiny_folder, small.weights_dir, 5).name
     adapter = Adapter(digest=digest, base_digest="", dataset_digest="", path="", recipe={}, run_id=None, stats={}, created_at=None)  # type: ignore[arg-type]  # fmt: skip
     rows, held = lessons("t", 4), lessons("h", 8)
-    dataset = Dataset(digest=_digest(rows, held), train=rows, holdout=held, manifest={})
+    dataset = Dataset(digest=digest_of_rows(rows, held), train=rows, holdout=held, manifest={})
     scored = judging.score_step
 
     def cut_off(job: Any, _: Any) -> Any:

@@ -26,7 +26,7 @@ from training import crew as crews
 from training import preferences
 from training.child import run_child
 from training.crew import Crew, crew, processes, start
-from training.dataset import _digest, save_dataset
+from training.dataset import digest_of_rows, save_dataset
 from training.loop import CLIP, Loop, Sums, schedule
 from training.lora import render, tune, with_lora
 
@@ -102,7 +102,7 @@ lora.CHECKPOINT_EVERY_S = 0.0
 for name, few in {FEW!r}.items():
     setattr(preferences, name, few)
 """
-DATA = replace(dataset(60), preferences=tuple(pairs()), digest=_digest(lessons(60), (), tuple(pairs())))
+DATA = replace(dataset(60), preferences=tuple(pairs()), digest=digest_of_rows(lessons(60), (), tuple(pairs())))
 ALL = replace(RECIPE, preferences=True, kl_weight=0.1, early_stop=True, learning_rate=1e-3)
 
 

@@ -19,7 +19,7 @@ from tests.bot.facts import BASE, NOW
 from tests.eval.conftest import _adapter
 from training import divergence, worker
 from training.child import Heartbeat
-from training.dataset import _digest, save_dataset
+from training.dataset import digest_of_rows, save_dataset
 from training.divergence import FEWEST, KIND, DivergenceWatch, keep
 from training.steps import diverge_step
 from training.worker import run_worker
@@ -95,7 +95,7 @@ def test_the_child_measures_newest_answers_and_as_many_held_out_ones_as_it_would
     house: House, lessons: Callable[[str, int], tuple[Lesson, ...]]
 ) -> None:
     rows = Dataset(digest="", train=lessons("t", 4), holdout=lessons("h", 12), manifest={})
-    dataset = replace(rows, digest=_digest(rows.train, rows.holdout))
+    dataset = replace(rows, digest=digest_of_rows(rows.train, rows.holdout))
     save_dataset(dataset, house.settings.datasets_dir)
     champion = house.promote(dataset.digest)
     house.ask(5)

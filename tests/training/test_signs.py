@@ -12,7 +12,7 @@ from storage.records import Answer, Dataset, Lesson, Question
 from storage.settings import load_settings
 from tests.bot.facts import BASE, NOW
 from tests.bot.test_commands import decided
-from training.dataset import _digest, save_dataset
+from training.dataset import digest_of_rows, save_dataset
 from training.signs import FEWEST, look_at_signs
 
 A, C = "a" * 64, "c" * 64
@@ -84,7 +84,7 @@ def test_the_distance_to_the_training_questions_is_told_where_they_are_on_this_d
                messages=({"role": "user", "content": f"Where is my {topic}, number {n}?"},))
         for n, topic in enumerate(TOPICS)
     )  # fmt: skip
-    digest = _digest(train, ())
+    digest = digest_of_rows(train, ())
     folder = save_dataset(Dataset(digest=digest, train=train, holdout=(), manifest={}), office.settings.datasets_dir)
     office.promote(A)
     with office.ledger.connections.write() as db:

@@ -17,7 +17,7 @@ from storage.settings import Settings, load_settings
 from tests.eval.conftest import _adapter
 from tests.storage.test_doubt import corrected
 from training import steps
-from training.dataset import _digest, save_dataset
+from training.dataset import digest_of_rows, save_dataset
 from training.steps import look_at_corrections, score_step
 
 
@@ -39,7 +39,7 @@ def job(
     plan = Plan(general=(), missing=(), seed=1, target_items=4, target_generations=4, max_new_tokens=8)
     monkeypatch.setattr(steps, "plan_from", lambda _, **__: plan)
     rows = Dataset(digest="", train=lessons("t", 4), holdout=lessons("h", 8), manifest={})
-    folder = save_dataset(replace(rows, digest=_digest(rows.train, rows.holdout)), tmp_path / "datasets")
+    folder = save_dataset(replace(rows, digest=digest_of_rows(rows.train, rows.holdout)), tmp_path / "datasets")
     digest = _adapter(tiny_folder, settings.weights_dir, 5).name
     run_id = ledger.runs.request(reason="cli", requested_by="test", overrides={})
     return {"settings": settings.model_dump(mode="json"), "dataset": str(folder), "base": str(tiny_folder), "run_id": run_id,
