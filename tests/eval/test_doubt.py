@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.engine.model import Generation, LoadedModel
-from eval import doubt, target
+from eval import doubt
 from eval.doubt import BAD, CONFIDENCE, HELD_BACK, Pair, pairs_of, sentence, threshold
 from eval.suite import Plan, score
 from storage.ledger import Ledger
@@ -182,7 +182,7 @@ def test_scoring_keeps_the_answerers_threshold_from_the_answers_it_scores_and_as
             for i, one in enumerate(approved)
         ]
 
-    monkeypatch.setattr(target, "generations", speak)
+    monkeypatch.setattr(LoadedModel, "generate", speak)
     plan = Plan(general=(), missing=(), seed=1, target_items=4, target_generations=40, max_new_tokens=4)
 
     for _ in range(2):
