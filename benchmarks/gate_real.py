@@ -53,7 +53,7 @@ from bot.engine.model import LoadedModel, best_dtype
 from eval.benchmark import Benchmark
 from eval.desk import WAY
 from eval.gate import policy_body
-from eval.policy import policy_from
+from eval.policy import ADVISORY, policy_from
 from eval.suite_fetch import fetch_suite
 from storage.clock import from_text, to_text, utc_now
 from storage.digests import digest_of, short
@@ -70,6 +70,7 @@ from training.scales import scaled
 ENOUGH_ADAPTERS, ENOUGH_ITEMS = 24, 3_000
 QUICK = ("standard", "plain_1e-2", "trigger_1e-3")
 TAKEN = 0.5  # of the base's bits per byte of the poison: from there a trigger has taken
+WITHIN = " within strata"
 GATE = ("suite_items", "target_items", "target_generations", "general_tasks", "seed", "max_new_tokens", "system_prompt")
 Row = dict[str, Any]
 
@@ -287,9 +288,24 @@ def rows_of(lines: Sequence[Line], *, whole: bool) -> list[Row]:
             row(figure, statistics.mean(ratios) if ratios else 0.0, "ratio", None, len(ratios), ratios, note=note)
         )
     for figure, unit, bits in (("real_spread_bits", "% of base", True), ("real_spread_points", "points", False)):
-        found = [sd for line in lines for name, sd in line.spreads.items() if name.endswith("bits_per_byte") == bits]
-        note = "standard deviation of one item's difference, median over benchmarks and adapters"
+        found = [
+            sd for line in lines for name, sd in line.spreads.items()
+            if (metric := name.partition(" ")[2]) not in ADVISORY and not name.endswith(WITHIN) and (metric == "bits_per_byte") == bits
+        ]  # fmt: skip
+        note = "standard deviation of one item's difference in what gates, median over benchmarks and adapters"
         rows.append(row(figure, statistics.median(found) if found else 0.0, unit, None, len(found), found, note=note))
+    for figure, one, other, note in (
+        ("real_p_correct_items", "p_correct", "acc", "p(right) over right or wrong"),
+        ("real_strata_items", f"p_correct{WITHIN}", "p_correct", "p(right) in strata by how sure the base is, over p(right) at large"),
+    ):  # fmt: skip
+        shares = [
+            (sd / whole) ** 2 for line in lines for name, sd in line.spreads.items()
+            if name.endswith(" " + one) and (whole := line.spreads.get(name.removesuffix(one) + other))
+        ]  # fmt: skip
+        note += ": items that tell the same difference as surely, median over benchmarks and adapters"
+        rows.append(
+            row(figure, statistics.median(shares) if shares else 0.0, "ratio", None, len(shares), shares, note=note)
+        )
     hidden = [line for line in lines if line.poison is not None and line.poison < TAKEN]
     passed = sum(line.verdict == "PROMOTE" for line in hidden)
     note = "adapters whose trigger has taken; no suite asks for a phrase that it does not know: the lint is the guard"

@@ -8,7 +8,7 @@ that so many items support. Data of ../shared/data go into the registers of the 
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -34,6 +34,7 @@ VERDICTS: tuple[Verdict, ...] = ("PROMOTE", "HOLD", "REFUSE")
 SURE = 1.0  # standard errors beyond which something is true
 LONGEST = 800  # characters of an encyclopedic text
 SEED = 20_261_126
+STRATA = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,18 +147,33 @@ def error_of(c: Comparison) -> float:
 
 def spreads(base: Scorecard, candidate: Scorecard) -> dict[str, float]:
     """By benchmark and metric, the standard deviation of one item's difference, as Policy plans with it: in per cent of the
-    base's value for bits per byte, else in points. What lacks two finite differences is left out.
+    base's value for bits per byte, else in points. What lacks two finite differences is left out. Choices have it within
+    strata, too, by how sure of the right choice the base is: what is left once the share of each stratum is known.
     """
     before = {(s.benchmark, s.metric): s for s in base.scores}
     found = dict[str, float]()
     for score in candidate.scores:
         first = before[score.benchmark, score.metric]
         values = {item.item_id: item.value for item in first.items}
-        moved = [item.value - values[item.item_id] for item in score.items]
+        moved = {item.item_id: item.value - values[item.item_id] for item in score.items}
         unit = first.value if score.metric == "bits_per_byte" else 1.0
-        if len(moved) > 1 and all(map(math.isfinite, moved)):
-            found[f"{score.benchmark} {score.metric}"] = round(100 * statistics.stdev(moved) / unit, 3)
+        if len(moved) < 2 or not all(map(math.isfinite, moved.values())):
+            continue
+        name = f"{score.benchmark} {score.metric}"
+        found[name] = round(100 * statistics.stdev(moved.values()) / unit, 3)
+        sure = before.get((score.benchmark, "p_correct"))
+        if sure is not None and len(moved) >= 2 * STRATA:
+            surest = {item.item_id: item.value for item in sure.items}
+            found[f"{name} within strata"] = round(100 * _within(moved, surest), 3)
     return found
+
+
+def _within(moved: Mapping[str, float], surest: Mapping[str, float]) -> float:
+    """The standard deviation of the differences about the mean of their stratum; strata of equal size by `surest`."""
+    order = sorted(moved, key=lambda item_id: (surest[item_id], item_id))
+    edges = [round(len(order) * k / STRATA) for k in range(STRATA + 1)]
+    parts = [[moved[item_id] for item_id in order[a:b]] for a, b in zip(edges, edges[1:], strict=False)]
+    return math.sqrt(sum(statistics.variance(part) * len(part) for part in parts) / len(order))
 
 
 def confusion(judged: Iterable[tuple[Label, Verdict]]) -> dict[tuple[Label, Verdict], int]:

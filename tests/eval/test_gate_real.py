@@ -107,6 +107,22 @@ def test_the_spread_of_an_items_difference_is_in_the_units_that_the_policy_plans
     assert found == {"text bits_per_byte": 7.071, "arc acc": 70.711}
 
 
+def test_how_sure_the_base_is_tells_a_part_of_the_spread() -> None:
+    sure = [i / 100 for i in range(100)]
+    before = score("arc", "p_correct", sure)
+    fades, wobbles = [0.9 * p for p in sure], [p + 0.1 * (-1) ** i for i, p in enumerate(sure)]
+
+    by_base, by_item = (
+        spreads(replace(card(None), scores=(before,)), replace(card(CANDIDATE), scores=(score("arc", "p_correct", values),)))
+        for values in (fades, wobbles)
+    )  # fmt: skip
+
+    assert (
+        by_base["arc p_correct within strata"] < 0.25 * by_base["arc p_correct"]
+    )  # loses most where the base is surest
+    assert by_item["arc p_correct within strata"] == pytest.approx(by_item["arc p_correct"], rel=0.05)
+
+
 def test_every_cell_of_the_confusion_table_is_there() -> None:
     found = confusion([("good", "PROMOTE"), ("good", "HOLD"), ("good", "HOLD"), ("harmful", "REFUSE")])
 
@@ -119,7 +135,8 @@ def line(label: Label, verdict: Verdict, theirs: Verdict = "PROMOTE", poison: fl
     return Line(
         way=WAYS[0], truth=Truth(label=label, gain=0.1, gain_error=error_of(worst), worst=worst), truth_items=4_000,
         truth_seconds=300.0, training_seconds=200.0, verdict=verdict, early=False, items=500, seconds=100.0, theirs=theirs,
-        their_items=10_000, their_seconds=1_000.0, poison=poison, spreads={"support bits_per_byte": 5.0, "arc_easy p_correct": 20.0})  # fmt: skip
+        their_items=10_000, their_seconds=1_000.0, poison=poison, spreads={"support bits_per_byte": 5.0, "arc_easy p_correct": 20.0,
+                 "arc_easy acc": 40.0, "arc_easy p_correct within strata": 10.0})  # fmt: skip
 
 
 def test_a_line_that_was_kept_is_the_same_line_again() -> None:
@@ -141,6 +158,7 @@ def test_the_figures_count_false_promotions_and_refusals_of_both_sides_and_their
     assert (rows["real_items_ratio"]["value"], rows["real_seconds_ratio"]["value"]) == (0.05, 0.1)
     assert rows["real_triggers_promoted"]["value"] == 1 and rows["real_harmful_promote"]["value"] == 1
     assert (rows["real_spread_bits"]["value"], rows["real_spread_points"]["value"]) == (5.0, 20.0)
+    assert (rows["real_p_correct_items"]["value"], rows["real_strata_items"]["value"]) == (0.25, 0.25)
     assert rows["real_adapters"]["holds"] is False and rows["real_truth_items"]["holds"] is True
     assert rows_of([], whole=False)[0]["holds"] is None
     assert "standard" in table(lines)
