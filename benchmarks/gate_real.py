@@ -299,8 +299,8 @@ def rows_of(lines: Sequence[Line], *, whole: bool) -> list[Row]:
         ("real_strata_items", f"p_correct{WITHIN}", "p_correct", "p(right) in strata by how sure the base is, over p(right) at large"),
     ):  # fmt: skip
         shares = [
-            (sd / whole) ** 2 for line in lines for name, sd in line.spreads.items()
-            if name.endswith(" " + one) and (whole := line.spreads.get(name.removesuffix(one) + other))
+            (sd / at_large) ** 2 for line in lines for name, sd in line.spreads.items()
+            if name.endswith(" " + one) and (at_large := line.spreads.get(name.removesuffix(one) + other))
         ]  # fmt: skip
         note += ": items that tell the same difference as surely, median over benchmarks and adapters"
         rows.append(
