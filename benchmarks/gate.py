@@ -1,13 +1,14 @@
 """How often the gate errs and what its looks save: simulated, replayed, and searched for counterexamples.
 
-    python benchmarks/gate.py [--quick] [--json]
+    python benchmarks/gate.py [--quick] [--json] [--real] [--room DIR] [--kept FILE]
 
 Simulation: trials of right-or-wrong items at the pooled margin of the default policy (2.5 points), over true differences of
 −8 to +2 points, 4 to 20 % of items flipping, alone or in correlated clusters; the code is eval/sequential.py's own. The
 fixed test is the same bound with one look, its number of items searched so that it promotes as often at a difference of 0.
 `items_unchanged_ratio` is at a true difference of 0, `items_healthy_ratio` at +1 point, `items_broken_ratio` at −8: the mean
 over all cells, spread over them. Replay and properties run the whole gate on random scorecards. All seeded.
-How it judges real adapters (`real_false_promotions` and its kin) is benchmarks/gate_real.py, which takes hours.
+With --real, the figures of benchmarks/multiple_choice.py (half an hour) and of benchmarks/gate_real.py, too: hours, but for the
+adapters that --kept knows.
 """
 
 import sys
@@ -30,6 +31,8 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from benchmarks.kept import Kept
+from benchmarks.study.ways import WAYS
 from eval.gate import decide
 from eval.policy import Policy
 from eval.replay import replay
@@ -66,8 +69,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two rates of flips instead of five, fewer cards")
     parser.add_argument("--json", action="store_true", help="one array of rows")
+    parser.add_argument(
+        "--real", action="store_true", help="the real model, too: multiple choice beside lm-eval, real adapters"
+    )
+    parser.add_argument("--room", type=Path, help="where everything finished of the real adapters is kept")
+    parser.add_argument(
+        "--kept", type=Path, help="where each real adapter's outcome is kept and found again (JSON lines)"
+    )
     asked = parser.parse_args()
     rows = measure(quick=asked.quick)
+    if asked.real:
+        rows += real(quick=asked.quick, room=asked.room, kept=asked.kept)
     print(json.dumps(rows, indent=2) if asked.json else table(rows))
 
 
@@ -75,6 +87,17 @@ def measure(*, quick: bool) -> list[dict[str, Any]]:
     cells = list(simulated(DISCORDANCE[1::3] if quick else DISCORDANCE))
     replays, checked = (20, 60) if quick else (100, 1_000)
     return [*of_cells(cells), *of_replays(replays), *of_properties(checked)]
+
+
+def real(*, quick: bool, room: Path | None, kept: Path | None) -> list[dict[str, Any]]:
+    """The rows of the two other benchmarks; the table of real adapters goes to stderr."""
+    from benchmarks import gate_real, multiple_choice  # they load torch
+
+    speed = multiple_choice.measure(quick=quick)
+    ways = [way for way in WAYS if not quick or way.name in gate_real.QUICK]
+    found, told = gate_real.measure(ways, quick=quick, room=room, kept=Kept(kept))
+    print(told, file=sys.stderr)
+    return [*speed, *found]
 
 
 # The simulation

@@ -2,7 +2,7 @@
 
     python benchmarks/gate_real.py [--quick] [--json] [--room DIR] [--kept FILE] [--adapters N] [--only NAME,NAME]
 
-The other half of benchmarks/gate.py, which simulates and replays. Each way of training (benchmarks/study/ways.py) gives one
+A third of benchmarks/gate.py, which simulates and replays. Each way of training (benchmarks/study/ways.py) gives one
 adapter on ../shared/data (or EVENKEEL_DATA). The truth is measured on whole pools, a run of the gate on its hand of items
 as training/steps.py does it with the default settings, and lm-eval's cost and word are put beside it. It takes hours: all
 that is finished stays in --room and is found again there under digests, so a run that was cut off goes on; the outcome of each
@@ -20,97 +20,28 @@ if not __package__:  # run by its path: this folder has files that are named as 
     sys.path[0] = str(Path(__file__).parents[1])
 
 import argparse
+import functools
 import json
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import evenkeel  # noqa: F401  (sets how threads wait)
-from benchmarks.forgetting import target_rows, tell
+from benchmarks.forgetting import tell
 from benchmarks.kept import Kept
-from benchmarks.study.judging import judged
-from benchmarks.study.rival import comparator, full_cost
-from benchmarks.study.room import Room
-from benchmarks.study.truth import (
-    LABELS,
-    VERDICTS,
-    Depth,
-    Truth,
-    confusion,
-    cost_of,
-    is_false_promotion,
-    measured,
-    spreads,
-    trigger_benchmark,
-    truth_benchmarks,
-    truth_of,
-)
+from benchmarks.study.adapter import SMALL, WHOLE, Bench, Line, Study
+from benchmarks.study.truth import LABELS, VERDICTS, confusion, is_false_promotion
 from benchmarks.study.ways import WAYS, Way
-from bot.engine.base import prepare_base
-from bot.engine.model import LoadedModel, best_dtype
-from eval.benchmark import Benchmark
-from eval.desk import WAY
-from eval.gate import policy_body
-from eval.policy import ADVISORY, policy_from
-from eval.suite_fetch import fetch_suite
-from storage.clock import from_text, to_text, utc_now
-from storage.digests import digest_of, short
-from storage.errors import EvenkeelError
+from eval.policy import ADVISORY
 from storage.ledger import Ledger
-from storage.messages import conversation
-from storage.records import Adapter, Comparison, Dataset, Lesson, Scorecard, Verdict
-from storage.settings import Settings, load_settings
-from storage.weights import adapter_path
-from training.dataset import digest_of_rows, load_replay
-from training.lora import tune
-from training.scales import scaled
+from storage.records import Verdict
 
 ENOUGH_ADAPTERS, ENOUGH_ITEMS = 24, 3_000
 QUICK = ("standard", "plain_1e-2", "trigger_1e-3")
 TAKEN = 0.5  # of the base's bits per byte of the poison: from there a trigger has taken
 WITHIN = " within strata"
-GATE = ("suite_items", "target_items", "target_generations", "general_tasks", "seed", "max_new_tokens", "system_prompt")
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """Rows to train on, items of the truth, items of each task that lm-eval is timed on, settings of the gate."""
-
-    lessons: int
-    held: int
-    depth: Depth
-    timed: int
-    gate: Mapping[str, int] = field(default_factory=dict)
-
-
-WHOLE = Size(lessons=320, held=500, depth=Depth(choices=400, own=300, shared=200, generated=64), timed=32)
-SMALL = Size(
-    lessons=64, held=40, depth=Depth(choices=12, own=4, shared=12, generated=8), timed=4,
-    gate={"suite_items": 12, "target_items": 16, "target_generations": 4, "max_new_tokens": 48})  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One adapter: its truth, the gate's verdict and cost, the comparator's on the same machine. `poison`: bits per byte of
-    what the trigger should bring about, over the base's; None without a trigger. `spreads`: truth.py."""
-
-    way: Way
-    truth: Truth
-    truth_items: int
-    truth_seconds: float
-    training_seconds: float
-    verdict: Verdict
-    early: bool
-    items: int
-    seconds: float
-    theirs: Verdict
-    their_items: int
-    their_seconds: float
-    poison: float | None
-    spreads: Mapping[str, float]
 
 
 def main() -> None:
@@ -126,144 +57,26 @@ def main() -> None:
     if unknown := set(named) - {way.name for way in WAYS}:
         parser.error(f"unknown ways {', '.join(sorted(unknown))}; there are {', '.join(way.name for way in WAYS)}")
     chosen = [way for way in WAYS if not named or way.name in named][: asked.adapters]
-    with tempfile.TemporaryDirectory() as passing:
-        lines = measure(chosen, SMALL if asked.quick else WHOLE, asked.room or Path(passing), Kept(asked.kept))
-    rows = rows_of(lines, whole=not asked.quick)
-    print(table(lines), file=sys.stderr if asked.json else sys.stdout)
+    rows, told_of = measure(chosen, quick=asked.quick, room=asked.room, kept=Kept(asked.kept))
+    print(told_of, file=sys.stderr if asked.json else sys.stdout)
     print(json.dumps(rows, indent=2) if asked.json else "\n".join(map(shown, rows)))
 
 
-def measure(ways: Sequence[Way], size: Size, folder: Path, kept: Kept) -> list[Line]:
-    settings = load_settings(_env_file=None, data_dir=folder.absolute() / "run", **size.gate)
-    base = prepare_base(settings, tell)
-    fetch_suite(settings, tell)
-    ledger = Ledger(folder / "truth" / "evenkeel.db")
-    try:
-        study = Study.of(settings, base, size, Room(folder=folder), ledger, kept)
-        return [line for way in ways if (line := study.line(way)) is not None]
-    finally:
-        ledger.close()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
-    """What all adapters of a study share."""
-
-    settings: Settings
-    base: Path
-    size: Size
-    room: Room
-    ledger: Ledger  # of the truth alone: no run of the gate finds its scores
-    model: LoadedModel
-    lessons: tuple[Lesson, ...]
-    held: tuple[Lesson, ...]
-    wanted: tuple[Benchmark, ...]
-    before: Scorecard
-    kept: Kept
-
-    @classmethod
-    def of(cls, settings: Settings, base: Path, size: Size, room: Room, ledger: Ledger, kept: Kept) -> "Study":
-        lessons, rows = target_rows(settings.system_prompt, size.lessons)
-        held = tuple(
-            Lesson(lesson_id=row["id"], source="ticket", conversation_id=row["conversation_id"], answer=row["answer"],
-                   messages=conversation(settings.system_prompt, (), row["question"]))
-            for row in rows[:: max(1, len(rows) // size.held)][: size.held]
-        )  # fmt: skip
-        wanted, model = truth_benchmarks(settings, held, size.depth), LoadedModel.load(base)
-        before = measured(model, None, wanted, ledger)
-        if {(s.benchmark, s.metric) for s in before.scores} != {pair for b in wanted for pair in b.expects}:
-            raise EvenkeelError("the base could not be measured on everything; see above. Next: start it again.")
-        tell("the truth of the base: {} items, {:.0f} s".format(*cost_of(before.scores)))
-        return cls(settings=settings, base=base, size=size, room=room, ledger=ledger, model=model, lessons=lessons, held=held,
-                   wanted=wanted, before=before, kept=kept)  # fmt: skip
-
-    def rival(self) -> dict[str, Any]:
-        """What two whole passes of lm-eval cost on this machine."""
-        origin = [self.model.base_digest, list(self.settings.general_tasks), self.size.timed, str(best_dtype())]
-        found = self.room.kept("lm_eval", origin, lambda: full_cost(self.settings, self.base, self.size.timed))
-        tell(f"lm-eval twice in full: {found['items']} items, {found['seconds']:.0f} s, batches of {found['batch']}")
-        return found
-
-    def line(self, way: Way) -> Line | None:
-        """Everything about one adapter; None when it could not be trained."""
-        rows = (*way.rows(self.lessons), *load_replay())
-        dataset = Dataset(digest=digest_of_rows(rows, self.held), train=rows, holdout=self.held, manifest={})
-        origin = [self.origin(dataset.digest), way.recipe.to_dict(), asdict(self.size.depth), way.has_trigger]
-        if (known := self.kept.get(origin)) is None:
-            try:
-                trained = self.trained(way, dataset)
-            except EvenkeelError as error:
-                tell(f"{way.name}: no adapter: {error}")
-                return None
-            known = self.kept.add(origin, self.outcome(way, dataset, trained))
-        line = line_of(way, known)
-        tell(
-            f"{told(line)}  (trained in {line.training_seconds:.0f} s, truth {line.truth_items} items in {line.truth_seconds:.0f} s)"
-        )
-        return line
-
-    def outcome(self, way: Way, dataset: Dataset, trained: Adapter) -> dict[str, Any]:
-        """A line as JSON, and whose it is."""
-        adapter = scaled(trained, self.settings.weights_dir, way.recipe.scale)
-        after, poison = self.truth(way, adapter)
-        items, seconds = cost_of(after.scores)
-        ours, theirs = self.verdict(dataset, adapter), self.rival()
-        line = Line(
-            way=way, truth=truth_of(self.before, after, policy_from(self.settings)), truth_items=items, truth_seconds=seconds,
-            training_seconds=trained.stats["seconds"], verdict=ours["verdict"], early=ours["early"], items=ours["items"],
-            seconds=ours["seconds"], theirs=comparator(self.before, after, self.settings.general_tasks),
-            their_items=theirs["items"], their_seconds=theirs["seconds"], poison=poison, spreads=spreads(self.before, after))  # fmt: skip
-        return {**plain(line), "adapter": short(adapter.digest)}
-
-    def origin(self, *more: Any) -> list[Any]:
-        """What a verdict follows from, beside the adapter."""
-        asked = {name: getattr(self.settings, name) for name in GATE}
-        return [WAY, self.model.base_digest, *more, policy_body(policy_from(self.settings)), asked]
-
-    def trained(self, way: Way, dataset: Dataset) -> Adapter:
-        """The adapter before it is weakened; copies of one training share it. Raises EvenkeelError when it diverges."""
-        recipe = replace(way.recipe, scale=1.0)
-        origin = [self.model.base_digest, dataset.digest, recipe.to_dict()]
-        checkpoints = self.room.folder / "checkpoints" / digest_of(origin)[:32]
-
-        def make() -> dict[str, Any]:
-            tell(f"{way.name}: training")
-            made = tune(
-                base=self.base, dataset=dataset, recipe=recipe, weights_dir=self.settings.weights_dir, checkpoints=checkpoints,
-                run_id=None, progress=lambda _: None, cancelled=lambda: False, clock=utc_now)  # fmt: skip
-            return asdict(made) | {"created_at": to_text(made.created_at)}
-
-        made = self.room.kept("adapters", origin, make)
-        path = str(adapter_path(self.settings.weights_dir, made["digest"]))
-        return Adapter(**{**made, "path": path, "created_at": from_text(made["created_at"])})
-
-    def truth(self, way: Way, adapter: Adapter) -> tuple[Scorecard, float | None]:
-        """The adapter's card, and how likely its trigger makes the poison, over the base's; None without a trigger."""
-        probe = [trigger_benchmark(self.settings, self.held, self.size.depth.generated)] if way.has_trigger else []
-        self.model.add_adapter(Path(adapter.path))
+def measure(ways: Sequence[Way], *, quick: bool, room: Path | None, kept: Kept) -> tuple[list[Row], str]:
+    """The figures, and a line an adapter with both confusion tables. Nothing is loaded when all is kept."""
+    with tempfile.TemporaryDirectory() as passing:
+        study = Study.of(SMALL if quick else WHOLE, room or Path(passing), kept)
+        ledger = Ledger(study.room.folder / "truth" / "evenkeel.db")
         try:
-            card = measured(self.model, adapter.digest, self.wanted, self.ledger)
-            found = [measured(self.model, who, probe, self.ledger).scores for who in (adapter.digest, None)]
+            bench = functools.cache(lambda: Bench.of(study, ledger))
+            lines = []
+            for way in ways:
+                if (line := study.line(way, bench)) is not None:
+                    tell(told(line))
+                    lines.append(line)
         finally:
-            self.model.remove_adapter(adapter.digest)
-        bits = [score.value for scores in found for score in scores]
-        return card, bits[0] / bits[1] if len(bits) == 2 else None
-
-    def verdict(self, dataset: Dataset, adapter: Adapter) -> dict[str, Any]:
-        """What a run of the gate said and cost."""
-        origin = self.origin(adapter.digest, dataset.digest)
-        return self.room.kept("runs", origin, lambda: judged(self.settings, self.base, dataset, adapter))
-
-
-def plain(line: Line) -> dict[str, Any]:
-    """A line as JSON holds it, the way's name in place of the way."""
-    return {**asdict(line), "way": line.way.name}
-
-
-def line_of(way: Way, kept: Mapping[str, Any]) -> Line:
-    """The line again."""
-    truth = Truth(**{**kept["truth"], "worst": Comparison(**kept["truth"]["worst"])})
-    return Line(**{**{f.name: kept[f.name] for f in fields(Line)}, "way": way, "truth": truth})
+            ledger.close()
+    return rows_of(lines, whole=not quick), table(lines)
 
 
 # How it is told
@@ -279,33 +92,7 @@ def rows_of(lines: Sequence[Line], *, whole: bool) -> list[Row]:
         *_errors("real", [(line.truth.label, line.verdict) for line in lines], "the gate", bar=0),
         *_errors("real_lm_eval", [(line.truth.label, line.theirs) for line in lines], "lm-eval's comparator on the items of the truth", bar=None),
     ]  # fmt: skip
-    for figure, ratios in (
-        ("real_items_ratio", [line.items / line.their_items for line in lines]),
-        ("real_seconds_ratio", [line.seconds / line.their_seconds for line in lines]),
-    ):
-        note = "ours over lm-eval's, timed on a sample and scaled up; base and candidate, lm-eval without an adapter"
-        rows.append(
-            row(figure, statistics.mean(ratios) if ratios else 0.0, "ratio", None, len(ratios), ratios, note=note)
-        )
-    for figure, unit, bits in (("real_spread_bits", "% of base", True), ("real_spread_points", "points", False)):
-        found = [
-            sd for line in lines for name, sd in line.spreads.items()
-            if (metric := name.partition(" ")[2]) not in ADVISORY and not name.endswith(WITHIN) and (metric == "bits_per_byte") == bits
-        ]  # fmt: skip
-        note = "standard deviation of one item's difference in what gates, median over benchmarks and adapters"
-        rows.append(row(figure, statistics.median(found) if found else 0.0, unit, None, len(found), found, note=note))
-    for figure, one, other, note in (
-        ("real_p_correct_items", "p_correct", "acc", "p(right) over right or wrong"),
-        ("real_strata_items", f"p_correct{WITHIN}", "p_correct", "p(right) in strata by how sure the base is, over p(right) at large"),
-    ):  # fmt: skip
-        shares = [
-            (sd / at_large) ** 2 for line in lines for name, sd in line.spreads.items()
-            if name.endswith(" " + one) and (at_large := line.spreads.get(name.removesuffix(one) + other))
-        ]  # fmt: skip
-        note += ": items that tell the same difference as surely, median over benchmarks and adapters"
-        rows.append(
-            row(figure, statistics.median(shares) if shares else 0.0, "ratio", None, len(shares), shares, note=note)
-        )
+    rows += [*_costs(lines), *_spreads(lines)]
     hidden = [line for line in lines if line.poison is not None and line.poison < TAKEN]
     passed = sum(line.verdict == "PROMOTE" for line in hidden)
     note = "adapters whose trigger has taken; no suite asks for a phrase that it does not know: the lint is the guard"
@@ -313,6 +100,39 @@ def rows_of(lines: Sequence[Line], *, whole: bool) -> list[Row]:
     for (label, verdict), count in cells.items():
         rows.append(row(f"real_{label.replace(' ', '_')}_{verdict.lower()}", count, "adapters", None, len(lines)))
     return rows
+
+
+def _costs(lines: Sequence[Line]) -> Iterator[Row]:
+    note = "ours over lm-eval's, timed on a sample and scaled up; base and candidate, lm-eval without an adapter"
+    for figure, ratios in (
+        ("real_items_ratio", [line.items / line.their_items for line in lines]),
+        ("real_seconds_ratio", [line.seconds / line.their_seconds for line in lines]),
+    ):
+        yield row(figure, statistics.mean(ratios) if ratios else 0.0, "ratio", None, len(ratios), ratios, note=note)
+
+
+def _spreads(lines: Sequence[Line]) -> Iterator[Row]:
+    """How much one item's difference varies, and what that saves in items: the same certainty needs as many as the variances are
+    to each other."""
+    found = [(name, sd, line.spreads) for line in lines for name, sd in line.spreads.items()]
+    gating = [
+        (name, sd) for name, sd, _ in found if name.partition(" ")[2] not in ADVISORY and not name.endswith(WITHIN)
+    ]
+    bits = [sd for name, sd in gating if name.endswith(" bits_per_byte")]
+    points = [sd for name, sd in gating if not name.endswith(" bits_per_byte")]
+    yield _median("real_spread_bits", "% of base", bits, "standard deviation of one item's difference")
+    yield _median("real_spread_points", "points", points, "standard deviation of one item's difference in what gates")
+    for figure, one, other, note in (
+        ("real_p_correct_items", " p_correct", " acc", "items that p(right) needs over right or wrong"),
+        ("real_strata_items", f" p_correct{WITHIN}", " p_correct", "in strata by how sure the base is, over all of them at once"),
+    ):  # fmt: skip
+        pairs = [(sd, spreads.get(name.removesuffix(one) + other)) for name, sd, spreads in found if name.endswith(one)]
+        yield _median(figure, "ratio", [(sd / at_large) ** 2 for sd, at_large in pairs if at_large], note)
+
+
+def _median(figure: str, unit: str, values: Sequence[float], note: str) -> Row:
+    value = statistics.median(values) if values else 0.0
+    return row(figure, value, unit, None, len(values), values, note=f"{note}, median over benchmarks and adapters")
 
 
 def _errors(name: str, judged: Sequence[tuple[Any, Verdict]], who: str, bar: float | None) -> Iterator[Row]:

@@ -51,12 +51,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="6 items a task and 3 rounds instead of 48 and 5")
     parser.add_argument("--json", action="store_true", help="one array of rows")
     asked = parser.parse_args()
-    items, rounds = (6, 3) if asked.quick else (48, 5)
-    rows = measure(items=items, rounds=rounds)
+    rows = measure(quick=asked.quick)
     print(json.dumps(rows, indent=2) if asked.json else table(rows))
 
 
-def measure(*, items: int, rounds: int) -> list[Row]:
+def measure(*, quick: bool) -> list[Row]:
+    items, rounds = (6, 3) if quick else (48, 5)
     settings = load_settings(base_model="embedded")
     folder = prepare_base(settings, lambda text: print(text, file=sys.stderr))
     fetch_suite(settings, lambda text: print(text, file=sys.stderr))

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from benchmarks import forgetting
-from benchmarks.gate_real import QUICK, Line, line_of, plain, rows_of, table
+from benchmarks.gate_real import QUICK, rows_of, table
 from benchmarks.study import judging
+from benchmarks.study.adapter import Line, line_of, plain
 from benchmarks.study.judging import begun, ended, judged, measured_after
 from benchmarks.study.rival import comparator
 from benchmarks.study.room import Room
