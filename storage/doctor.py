@@ -1,4 +1,5 @@
-"""`evenkeel doctor`: what is wrong here, and what to do about it. Looks only; changes nothing.
+"""`evenkeel doctor`: what is wrong here, and what to do about it. Looks only: a ledger is opened as every process opens it, but
+none is made.
 
 Knows settings, files and the ledger; asks the engine and Slack over HTTP no more than "are you there".
 """
@@ -56,6 +57,7 @@ def examine(settings: Settings) -> tuple[Check, ...]:
         disk(settings),
         *tokens(settings),
         slack(settings),
+        calls(settings),
         *ledger(settings),
         *model_servers(settings),
         suite(settings),
@@ -149,13 +151,23 @@ def slack(settings: Settings) -> Check:
     return Check(what="Slack", state="ok", found=f"{reply.get('user')} in {reply.get('team')}")
 
 
+def calls(settings: Settings) -> Check:
+    """Whom a customer reaches who asks for a person."""
+    if settings.ops_channel:
+        return Check(what="OPS_CHANNEL", state="ok", found=settings.ops_channel)
+    found = "empty: who asks for a person in a direct message reaches nobody"
+    return Check(what="OPS_CHANNEL", state="warn", found=found, next_step="set a channel id and invite the bot there")
+
+
 def ledger(settings: Settings) -> Iterator[Check]:
+    if not settings.ledger_path.exists():
+        yield Check(what="ledger", state="ok", found=f"none yet at {settings.ledger_path}: the first process makes it")
+        return
     try:
         found = Ledger(settings.ledger_path)
     except EvenkeelError as error:
-        yield Check(
-            what="ledger", state="fail", found=str(error), next_step="restore a copy made by evenkeel db backup"
-        )
+        said, _, step = str(error).partition(" Next: ")
+        yield Check(what="ledger", state="fail", found=said, next_step=step)
         return
     try:
         faults = found.verify()

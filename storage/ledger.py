@@ -14,7 +14,7 @@ from sqlite_utils import Database
 
 from storage.clock import Clock, from_text, to_text, utc_now
 from storage.consent import Consent
-from storage.database import Connections
+from storage.database import Connections, create_private
 from storage.digests import NAMED, digest_of
 from storage.doubt import Doubt
 from storage.errors import LedgerError
@@ -106,12 +106,23 @@ class Ledger:
         return tuple({**r, "at": from_text(r["at"]), "detail": json.loads(r["detail"])} for r in rows)
 
     def backup(self, target: Path) -> None:
-        """A whole copy in one file, taken while others write. Raises LedgerError if the target exists."""
+        """A whole copy in one file, for us alone, taken while others write; nothing is left of one that failed.
+
+        Raises LedgerError if the target exists or cannot be written.
+        """
         if target.exists():
             raise LedgerError(f"{target} exists already. Next: name another file.")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self.connections.db.execute("VACUUM INTO ?", (str(target),))
-        target.chmod(0o600)
+        try:
+            create_private(target)
+        except LedgerError:
+            raise LedgerError(f"{target} cannot be written. Next: name a file in a folder that you own.") from None
+        try:
+            self.connections.db.execute("VACUUM INTO ?", (str(target),))
+        except sqlite3.DatabaseError as error:
+            target.unlink()
+            raise LedgerError(
+                f"no copy was made at {target}: {error}. Next: name a file on a disk with room."
+            ) from None
 
     def verify(self) -> tuple[str, ...]:
         """Every fault found, one line each; empty when the ledger is sound."""

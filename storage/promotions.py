@@ -65,8 +65,7 @@ class Promotions:
                     f"decision {decision_id} is void: run {newer[0]} has ended with {newer[1]} since. "
                     f"Next: promote run {newer[0]} if it may, or retrain."
                 )
-            champion = self.champion()
-            serving = champion.adapter_digest if champion else None
+            serving = self.champion_on(decision.base_digest)
             if serving != decision.champion_digest:
                 raise GateSaidNo(
                     f"decision {decision_id} compared with champion {short(decision.champion_digest)}, but "
@@ -82,28 +81,41 @@ class Promotions:
             return self._append("promote", *made, percent)
 
     def rollback(self, *, actor: str, reason: str, to_version: int | None = None) -> Promotion:
-        """Let an earlier champion serve again: the one before, or `to_version` (0: the base alone).
+        """Let an earlier champion serve again: who answered everybody before, or `to_version` (0: the base alone).
 
-        Raises UsageError when there is none, naming the versions that there are.
+        After a rollback, the one before is the next lower version. Raises UsageError when there is none, naming the
+        versions that there are.
         """
         with self._connections.write():
             rows = self.history()
             serving = rows[-1] if rows else None
             if serving is None:
                 raise UsageError("nothing was ever promoted: the base serves, there is nothing to roll back.")
-            versions = {0: None} | {p.version: p.adapter_digest for p in rows if p.kind == "promote"}
-            target = (
-                to_version if to_version is not None else max((v for v in versions if v < serving.version), default=-1)
-            )
+            made = {p.version: p for p in rows if p.kind == "promote"}
+            versions = {0, *made}
+            target = self._one_before(serving, versions) if to_version is None else to_version
             if target not in versions or target == serving.version:
                 raise UsageError(
                     f"cannot roll back from v{serving.version} to v{target}: versions are {sorted(versions)}."
                 )
-            return self._append("rollback", versions[target], serving.base_digest, None, actor, reason, target)
+            again = made.get(target)
+            adapter, base = (again.adapter_digest, again.base_digest) if again else (None, serving.base_digest)
+            return self._append("rollback", adapter, base, None, actor, reason, target)
+
+    def _one_before(self, serving: Promotion, versions: set[int]) -> int:
+        if serving.kind == "promote":
+            before = self.before(serving)
+            return before.version if before else 0
+        return max((v for v in versions if v < serving.version), default=-1)
 
     def champion(self) -> Promotion | None:
         """The last row: who serves. None before the first promotion: the base serves."""
         return next(reversed(self._rows("ORDER BY promotion_id DESC LIMIT 1")), None)
+
+    def champion_on(self, base_digest: str) -> str | None:
+        """The serving adapter when it was made for this base: with another base's champion nothing can be compared."""
+        serving = self.champion()
+        return serving.adapter_digest if serving is not None and serving.base_digest == base_digest else None
 
     def history(self) -> tuple[Promotion, ...]:
         return self._rows("ORDER BY promotion_id")
@@ -230,11 +242,17 @@ class Promotions:
             previous = digest
 
     def _dangling(self) -> Iterator[str]:
-        """The end of a chain can be cut off without breaking it: then a run names a decision that is gone."""
-        rows = self._connections.db.execute(
-            "SELECT run_id, decision_id FROM runs WHERE decision_id NOT IN (SELECT decision_id FROM decisions)"
-        ).fetchall()
-        yield from (f"run {run}: its decision {decision} is gone" for run, decision in rows)
+        """The end of a chain can be cut off without breaking it: then a run or the audit names a row that is gone."""
+        db = self._connections.db
+        runs = "SELECT run_id, decision_id FROM runs WHERE decision_id NOT IN (SELECT decision_id FROM decisions)"
+        yield from (f"run {run}: its decision {decision} is gone" for run, decision in db.execute(runs).fetchall())
+        audit = (
+            "SELECT at, action, json_extract(detail, '$.promotion_id') AS made FROM audit"
+            " WHERE action IN ('promote', 'rollback') AND made NOT IN (SELECT promotion_id FROM promotions)"
+        )
+        yield from (
+            f"promotion {made}: the {action} of {at} is gone" for at, action, made in db.execute(audit).fetchall()
+        )
 
 
 def _sound_body(row: dict[str, Any], previous: str) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ Promise: derived from what is in the ledger, so that a card drawn again says the
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from storage.clock import from_text
 from storage.database import Connections
@@ -36,8 +36,10 @@ def standing(connections: Connections, decision_id: int) -> Standing:
         "SELECT actor, at, version, adapter_digest FROM promotions WHERE decision_id=? ORDER BY promotion_id DESC LIMIT 1",
         (decision_id,),
     ).fetchone()
-    last = db.execute("SELECT adapter_digest FROM promotions ORDER BY promotion_id DESC LIMIT 1").fetchone()
-    serving = last[0] if last else None
+    last = db.execute(
+        "SELECT adapter_digest, base_digest FROM promotions ORDER BY promotion_id DESC LIMIT 1"
+    ).fetchone()
+    serving, base = last or (None, None)
     if made:
         return Standing(state="live", by=made[0], at=from_text(made[1]), version=made[2], serves=made[3] == serving)
     kept = db.execute(
@@ -49,9 +51,14 @@ def standing(connections: Connections, decision_id: int) -> Standing:
     if newer := overtaken_by(connections, decision_id):
         return Standing(state="void", run_id=newer[0])
     judged = db.execute("SELECT body FROM decisions WHERE decision_id=?", (decision_id,)).fetchone()
-    if judged and json.loads(judged[0])["champion_digest"] != serving:
+    if judged and _moved(json.loads(judged[0]), serving, base):
         return Standing(state="moved")
     return Standing(state="waiting")
+
+
+def _moved(decision: dict[str, Any], serving: str | None, base: str | None) -> bool:
+    """Whether another than its champion serves; an adapter of another base is nobody to compare with."""
+    return bool(decision["champion_digest"] != (serving if base == decision["base_digest"] else None))
 
 
 def overtaken_by(connections: Connections, decision_id: int) -> tuple[int, str] | None:

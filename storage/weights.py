@@ -101,7 +101,7 @@ def verify_adapter(folder: Path, *, base: str) -> dict[str, Any]:
 
 
 def keep_adapter(weights_dir: Path, write: Callable[[Path], None], manifest: dict[str, Any]) -> tuple[str, Path]:
-    """Write an adapter beside the others under its digest, whole or not at all.
+    """Write an adapter beside the others under its digest, whole or not at all; one that was damaged since is replaced.
 
     `write(folder)` puts the two adapter files, or a hosted one's record, into an empty folder. The manifest gains "digest".
     Source: write, fsync, rename; a folder without COMPLETE is never loaded.
@@ -119,12 +119,20 @@ def keep_adapter(weights_dir: Path, write: Callable[[Path], None], manifest: dic
         for path in draft.iterdir():
             sync(path)
         target = root / digest
-        if not target.exists():
+        if not _is_whole(target, digest):
+            shutil.rmtree(target, ignore_errors=True)
             draft.replace(target)
             sync(root)
         return digest, target
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_whole(folder: Path, digest: str) -> bool:
+    try:
+        return (folder / COMPLETE).is_file() and (folder / MANIFEST).is_file() and adapter_digest(folder) == digest
+    except WeightsError:
+        return False
 
 
 def sync(path: Path) -> None:

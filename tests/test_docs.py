@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import typer
+from honcho.environ import parse
 from pydantic import SecretStr
 
 from evenkeel import app
@@ -32,7 +33,8 @@ def readme() -> str:
 
 def env_example() -> dict[str, str]:
     lines = (ROOT / ".env.example").read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    pairs = (line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    return {name: value.strip('"') for name, value in pairs}
 
 
 def test_env_example_names_every_setting_with_its_default_and_no_other() -> None:
@@ -41,6 +43,18 @@ def test_env_example_names_every_setting_with_its_default_and_no_other() -> None
 
 def test_env_example_as_it_stands_gives_the_defaults() -> None:
     assert load_settings(_env_file=ROOT / ".env.example") == load_settings(_env_file=None)
+
+
+def test_a_procfile_runner_reads_env_example_as_we_do() -> None:
+    read = parse((ROOT / ".env.example").read_text())
+
+    assert read == {name: value for name, value in env_example().items() if value}
+
+
+def test_every_process_of_the_procfile_goes_on_until_it_is_stopped() -> None:
+    named = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
+
+    assert named == {name: f"evenkeel {name}" for name in ("engine", "bot", "worker")}
 
 
 def test_the_readmes_table_names_every_setting_with_its_default_and_meaning() -> None:

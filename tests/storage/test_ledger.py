@@ -6,7 +6,7 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from storage.errors import Busy, EvenkeelError, GateSaidNo, LedgerError, LostLea
 from storage.ledger import Ledger
 from storage.promotions import decision_digest
 from storage.records import Adapter, Answer, Comparison, Decision, Question, RatingEvent
+from storage.standing import standing
 
 
 def question(ts: str = "10.0", thread: str = "10.0") -> Question:
@@ -31,6 +32,11 @@ def question(ts: str = "10.0", thread: str = "10.0") -> Question:
         messages=({"role": "user", "content": text},),
         asked_at=utc_now(),
     )
+
+
+def promoted(ledger: Ledger, made: Decision) -> None:
+    number = ledger.promotions.decide(made, run_id=None, actor="gate")
+    ledger.promotions.promote(number, actor="gate", reason="")
 
 
 def decision(candidate: str, champion: str | None = None, verdict: str = "PROMOTE") -> Decision:
@@ -291,6 +297,42 @@ class TestPromotions:
         with pytest.raises(UsageError):
             ledger.promotions.rollback(actor="U1", reason="", to_version=7)
 
+    def test_a_rollback_goes_to_who_answered_before_not_to_the_next_lower_number(self, ledger: Ledger) -> None:
+        one, two, three = (adapter(ledger, digit * 64) for digit in "123")
+        promoted(ledger, decision(one))
+        promoted(ledger, decision(two, one))
+        ledger.promotions.rollback(actor="watch", reason="👎")
+        promoted(ledger, decision(three, one))
+
+        back = ledger.promotions.rollback(actor="gate", reason="the engine refused v3")
+
+        assert (back.version, back.adapter_digest) == (1, one)
+
+    def test_a_champion_of_another_base_keeps_nobody_out(self, ledger: Ledger) -> None:
+        one, two = adapter(ledger, "1" * 64), adapter(ledger, "2" * 64)
+        promoted(ledger, decision(one))
+        on_new_base = replace(decision(two), base_digest="c" * 64)
+        number = ledger.promotions.decide(on_new_base, run_id=None, actor="gate")
+
+        waits = standing(ledger.connections, number).state
+        ledger.promotions.promote(number, actor="gate", reason="")
+        back = ledger.promotions.rollback(actor="U1", reason="")
+
+        assert waits == "waiting"
+        assert (back.adapter_digest, back.base_digest) == (one, "b" * 64)
+        assert ledger.promotions.champion_on("b" * 64) == one
+        assert ledger.promotions.champion_on("c" * 64) is None
+
+    def test_a_promotion_cut_off_the_end_is_missed(self, ledger: Ledger) -> None:
+        promoted(ledger, decision(adapter(ledger, "1" * 64)))
+        back = ledger.promotions.rollback(actor="U1", reason="")
+        with ledger.connections.write() as db:
+            db.execute("DELETE FROM promotions WHERE promotion_id=?", (back.promotion_id,))
+
+        (fault,) = ledger.promotions.faults()
+
+        assert fault.startswith(f"promotion {back.promotion_id}: the rollback of") and fault.endswith("is gone")
+
     def test_only_a_promote_decision_about_the_serving_champion_goes_live(self, ledger: Ledger) -> None:
         one, two = adapter(ledger, "1" * 64), adapter(ledger, "2" * 64)
         refused = ledger.promotions.decide(decision(one, verdict="REFUSE"), run_id=None, actor="gate")
@@ -348,6 +390,16 @@ class TestTheFile:
         assert stat.S_IMODE(ledger.path.stat().st_mode) == stat.S_IMODE((tmp_path / "copy.db").stat().st_mode) == 0o600
         with pytest.raises(LedgerError, match="exists already"):
             ledger.backup(tmp_path / "copy.db")
+
+    def test_a_backup_that_fails_leaves_nothing(self, ledger: Ledger, tmp_path: Path) -> None:
+        with pytest.raises(LedgerError, match="cannot be written"):
+            ledger.backup(Path("/proc/nowhere/copy.db"))
+        with (
+            ledger.connections.write(),
+            pytest.raises(LedgerError, match="no copy was made"),
+        ):  # nor within a transaction
+            ledger.backup(tmp_path / "copy.db")
+        assert not (tmp_path / "copy.db").exists()
 
     @pytest.mark.parametrize(
         "content",
