@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from eval.commands import app as gate_app
@@ -25,7 +26,7 @@ from storage.processes import Actor, running
 from storage.records import Answer, Promotion
 from storage.servers import base_server, needs_engine, tuned_server
 from storage.settings import Settings, load_settings
-from training.data_commands import data_app
+from training.data_commands import data_app, printable
 from training.model_commands import ALL
 
 # Engine, training and scoring share the cores. OpenMP's threads spin while they wait, which made answers four times slower
@@ -118,7 +119,7 @@ def _print_answers(answers: list[Answer], via: str) -> None:
     for answer in answers:
         speaker = "base" if answer.adapter_digest is None else f"adapter {short(answer.adapter_digest)}"
         table.add_column(f"{answer.role}  ·  {speaker}", ratio=1, overflow="fold")
-    table.add_row(*[a.text or f"({a.status}: {a.reason})" for a in answers])
+    table.add_row(*[escape(printable(a.text or f"({a.status}: {a.reason})")) for a in answers])
     table.add_row(*[f"{a.tokens_out} tokens in {a.latency_s or 0:.1f} s" for a in answers])
     out.print(table)
     if all(a.adapter_digest is None for a in answers):
@@ -154,7 +155,8 @@ def import_(
     if json_:
         print_json({"file": str(file), **asdict(done)})
         return
-    say(f"{done.added} tickets added, {done.known} were known (read as {done.format}). Next: evenkeel data lint.")
+    news = f", {done.changed} of them with changes" if done.changed else ""
+    say(f"{done.added} tickets added, {done.known} were known{news} (read as {done.format}). Next: evenkeel data lint.")
     if done.unusable:
         say(f"{done.unusable} conversations or turns have no public reply of a person, or are too long.")
     if done.forgotten:
@@ -179,7 +181,7 @@ def status(json_: Json = False) -> None:
             "answered": answered,
             "with_base_answer": covered,
             "ratings": ledger.ratings.counts(),
-            "new_lessons": ledger.lessons.count_since_last_run(),
+            "new_lessons": ledger.lessons.count_since_last_run(with_slack=settings.learn_from_slack),
             "retrain_after_lessons": settings.retrain_after_lessons,
             "retrain_cron": settings.retrain_cron,
             "active_run": f"run {active.run_id}: {active.state}" if active else None,
@@ -190,7 +192,7 @@ def status(json_: Json = False) -> None:
         return
     table = Table(show_header=False, box=None)
     for name, value in facts.items():
-        table.add_row(name.replace("_", " "), str(value))
+        table.add_row(name.replace("_", " "), escape(str(value)))
     out.print(table)
 
 
@@ -282,7 +284,8 @@ def doctor(json_: Json = False) -> None:
     else:
         table = Table("", "what", "found", "next step")
         for check in checks:
-            table.add_row({"ok": "✓", "warn": "!", "fail": "✗"}[check.state], check.what, check.found, check.next_step)
+            mark = {"ok": "✓", "warn": "!", "fail": "✗"}[check.state]
+            table.add_row(mark, *(escape(text) for text in (check.what, check.found, check.next_step)))
         out.print(table)
     if any(check.state == "fail" for check in checks):
         raise typer.Exit(6)
@@ -318,19 +321,20 @@ def db_backup(target: Path) -> None:
     """A whole copy in one file, taken while the bot runs."""
     with opened() as (_, ledger):
         ledger.backup(target)
-    say(f"{target} holds the whole ledger.")
+    say(f"{escape(str(target))} holds the whole ledger.")
 
 
 @suite_app.command("fetch")
 def suite_fetch() -> None:
-    """Fetch the real benchmarks (HellaSwag, ARC, PIQA, …) once: 86 MB, digest checked, converted under DATA_DIR/suite."""
+    """Fetch the real benchmarks (HellaSwag, ARC, PIQA, …) once: 86 MB, digest checked, converted under CACHE_DIR/suite."""
     from eval.suite_fetch import fetch_suite
 
     say(f"{fetch_suite(load_settings(), say)} is ready")
 
 
 def main() -> None:
-    """Run a command; a deliberate error becomes its message and its exit code, never a traceback."""
+    """Run a command; a deliberate error becomes its message and its exit code, never a traceback. What it writes is ours alone."""
+    os.umask(0o077)
     try:
         app()
     except EvenkeelError as error:

@@ -11,10 +11,10 @@ from bot.commands import name_of, sharing_text
 from bot.corrections import TAKE_BACK_ACTION
 from bot.privacy import FORGET_ACTION, PERSON_HOME_ACTION
 from bot.reasons import REASONS
-from bot.report_card import who
 from bot.review import MAX_AGE_S
 from bot.review_view import REVIEW_ACTION, rate_text
-from bot.safe_text import escape, printable
+from bot.roles import TEAM
+from bot.safe_text import escape, printable, who
 from bot.shares import share
 from storage.crontab import cron
 from storage.errors import ConfigurationError
@@ -40,7 +40,7 @@ Blocks = list[dict[str, Any]]
 def home(role: RaterRole, ledger: Ledger, settings: Settings, *, user: str = "") -> dict[str, Any]:
     """The view for this person in this role."""
     blocks = [section(HELLO), *_examples()]
-    if role in ("agent", "admin"):
+    if role in TEAM:
         blocks += [{"type": "divider"}, section(AGENT), *_agent(ledger, settings, user)]
     if role == "admin":
         blocks += [{"type": "divider"}, *_admin(ledger, settings)]
@@ -121,7 +121,10 @@ def _lessons(ledger: Ledger, settings: Settings) -> str:
 
 
 def _counted(ledger: Ledger, settings: Settings) -> str:
-    new, wanted = ledger.lessons.count_since_last_run(), settings.retrain_after_lessons
+    new, wanted = (
+        ledger.lessons.count_since_last_run(with_slack=settings.learn_from_slack),
+        settings.retrain_after_lessons,
+    )
     return f"{new} of {wanted} new lessons: at {wanted} a run starts by itself" if wanted else f"{new} new lessons"
 
 

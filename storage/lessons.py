@@ -5,8 +5,11 @@ Knows tables, not datasets: what is kept, redacted and split is decided in train
 
 import json
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
+
+from sqlite_utils import Database
 
 from storage.clock import Clock, from_text, to_text
 from storage.database import Connections
@@ -20,6 +23,20 @@ ASKED = (
     "e.exchange_id, e.team || ':' || e.channel || ':' || e.thread_ts AS conversation_id, e.thread_ts, e.asker, e.messages,"
     f" e.language, {BEGAN.format('e')} AS began"
 )
+_ADD_TICKET = """
+INSERT OR IGNORE INTO tickets(content_digest, import_id, ticket_id, conversation_id, question, answer, category, language,
+  approved, created_at, customer, agent, row)
+VALUES (:digest, :import_id, :ticket_id, :conversation_id, :question, :answer, :category, :language,
+  :approved, :created_at, :customer, :agent, :row)
+"""
+_CHANGE_TICKET = """
+UPDATE tickets SET import_id=:import_id, approved=:approved, language=:language, row=:row,
+  category=coalesce(nullif(:category, ''), category), created_at=coalesce(nullif(:created_at, ''), created_at),
+  customer=coalesce(nullif(:customer, ''), customer), agent=coalesce(nullif(:agent, ''), agent)
+WHERE content_digest=:digest AND (:replaced OR approved <> :approved OR language <> :language
+  OR :category NOT IN ('', category) OR :created_at NOT IN ('', created_at) OR :customer NOT IN ('', customer)
+  OR :agent NOT IN ('', agent))
+"""
 
 
 class Lessons:
@@ -29,11 +46,12 @@ class Lessons:
     def import_tickets(
         self, tickets: Iterable[Ticket], *, file: str, file_digest: str, columns: Mapping[str, str], actor: str,
         format: str = "", left_out: int = 0,
-    ) -> tuple[int, int]:  # fmt: skip
-        """Store all tickets or none; returns (added, already known). A ticket is known by its content.
+    ) -> tuple[int, int, int]:  # fmt: skip
+        """Store all tickets or none; returns (added, known before, changed among the known). A ticket is known by its content.
 
-        When a conversation began is kept as the first import saw it, so that a later one cannot move it across the
-        holdout line. `left_out`: rows of people who were forgotten, for the record.
+        What the last file says of a known ticket counts: whether it is approved, its category and dates, whose it is; a name
+        or date that the file lacks stays as it was. When a conversation began is kept as the first import saw it, so that a
+        later one cannot move it across the holdout line. `left_out`: rows of people who were forgotten, for the record.
         """
         rows = [(digest_of([t.ticket_id, t.conversation_id, t.question, t.answer]), t) for t in tickets]
         with self._connections.write() as db:
@@ -51,21 +69,21 @@ class Lessons:
                     left_out,
                 ),
             ).lastrowid
-            added = 0
+            current, here, added, changed = _current_answers(db), {digest for digest, _ in rows}, 0, 0
             for digest, t in rows:
-                added += db.execute(
-                    "INSERT OR IGNORE INTO tickets(content_digest, import_id, ticket_id, conversation_id, question, answer,"
-                    " category, language, approved, created_at, customer, agent, row) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                    (digest, import_id, t.ticket_id, t.conversation_id, t.question, t.answer, t.category, t.language,
-                     int(t.approved), t.created_at, t.customer, t.agent, t.row),
-                ).rowcount  # fmt: skip
+                values = {**asdict(t), "digest": digest, "import_id": import_id, "approved": int(t.approved)}
+                if db.execute(_ADD_TICKET, values).rowcount:
+                    added += 1
+                else:
+                    replaced = current.get((t.ticket_id, t.question), digest) not in here
+                    changed += db.execute(_CHANGE_TICKET, {**values, "replaced": replaced}).rowcount
             db.execute("UPDATE imports SET added=?, known=? WHERE import_id=?", (added, len(rows) - added, import_id))
             db.execute(
                 "INSERT OR IGNORE INTO conversations SELECT conversation_id, min(created_at) FROM tickets"
                 " WHERE import_id=? GROUP BY conversation_id",
                 (import_id,),
             )
-        return added, len(rows) - added
+        return added, len(rows) - added, changed
 
     def tickets(self) -> tuple[Ticket, ...]:
         """All tickets, approved or not, in the order of their ids and then of their imports."""
@@ -117,11 +135,12 @@ class Lessons:
         )
         return tuple(slack_lesson(row, "rating", f"exchange-{row['exchange_id']}") for row in rows)
 
-    def count_since_last_run(self) -> int:
+    def count_since_last_run(self, *, with_slack: bool) -> int:
         """Lessons that arrived after the last run was requested, however it ended: what a cancelled or failed run had
-        seen does not ask for the next one. A dry run is no run.
+        seen does not ask for the next one. A dry run is no run. `with_slack`: LEARN_FROM_SLACK, else tickets alone count.
         """
-        return sum(look_ahead(self._connections).new.values())
+        new = look_ahead(self._connections).new
+        return sum(count for source, count in new.items() if with_slack or source == "tickets")
 
     def add_dataset(self, digest: str, path: str, manifest: Mapping[str, Any]) -> None:
         with self._connections.write() as db:
@@ -174,8 +193,11 @@ class Lessons:
         row = next(self._connections.db.query("SELECT * FROM adapters WHERE digest=?", (digest,)), None)
         return None if row is None else _adapter(row)
 
-    def adapters(self) -> tuple[Adapter, ...]:
-        return tuple(_adapter(row) for row in self._connections.db.query("SELECT * FROM adapters ORDER BY created_at"))
+
+def _current_answers(db: Database) -> dict[tuple[str, str], str]:
+    """The content digest of the answer that counts, by ticket and question: the last import's."""
+    rows = db.execute("SELECT ticket_id, question, content_digest FROM tickets ORDER BY import_id, content_digest")
+    return {(ticket_id, question): digest for ticket_id, question, digest in rows.fetchall()}
 
 
 def _adapter(row: dict[str, Any]) -> Adapter:

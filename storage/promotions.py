@@ -244,7 +244,7 @@ class Promotions:
     def _dangling(self) -> Iterator[str]:
         """The end of a chain can be cut off without breaking it: then a run or the audit names a row that is gone."""
         db = self._connections.db
-        runs = "SELECT run_id, decision_id FROM runs WHERE decision_id NOT IN (SELECT decision_id FROM decisions)"
+        runs = "SELECT run_id, decision_id FROM runs WHERE decision_id IS NOT NULL AND decision_id NOT IN (SELECT decision_id FROM decisions)"
         yield from (f"run {run}: its decision {decision} is gone" for run, decision in db.execute(runs).fetchall())
         audit = (
             "SELECT at, action, json_extract(detail, '$.promotion_id') AS made FROM audit"

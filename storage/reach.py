@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from storage.errors import WeightsError
 from storage.grams import grams
 from storage.records import Dataset, Message
-from storage.weights import sync
+from storage.weights import write_whole
 
 REACH = "reach.npz"
 VERSION = "evenkeel-reach-1"  # changes with the n-grams and with the layout
@@ -76,10 +76,7 @@ def keep_reach(dataset: Dataset, folder: Path) -> None:
     reach = reach_of(learned, [said_by_user(row.messages) for row in held])
     body = io.BytesIO()
     np.savez_compressed(body, marks=reach.marks, threshold=reach.threshold)
-    draft = folder / f"{REACH}.draft"
-    draft.write_bytes(_digest(dataset.digest, body.getvalue()) + body.getvalue())
-    sync(draft)
-    draft.replace(folder / REACH)
+    write_whole(folder / REACH, _digest(dataset.digest, body.getvalue()) + body.getvalue())
 
 
 def load_reach(folder: Path) -> Reach:

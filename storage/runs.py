@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
 
@@ -64,6 +64,19 @@ class Runs:
     def recent(self, limit: int = 20) -> tuple[Run, ...]:
         rows = self._connections.db.query("SELECT * FROM runs ORDER BY run_id DESC LIMIT ?", (limit,))
         return tuple(_run(row) for row in rows)
+
+    def last_active(self) -> datetime | None:
+        """Until when there was a run that trains: now while one is active, else its end. None without any."""
+        (found,) = self._connections.db.execute(
+            "SELECT max(coalesce(finished_at, ?)) FROM runs WHERE json_extract(overrides, '$.dry_run') IS NULL",
+            (to_text(self._clock()),),
+        ).fetchone()
+        return from_text(found) if found else None
+
+    def is_held(self, run_id: int) -> bool:
+        """Whether a worker holds this run now: its lease is not over."""
+        held = "SELECT 1 FROM runs WHERE run_id=? AND lease_until >= ?"
+        return self._connections.db.execute(held, (run_id, to_text(self._clock()))).fetchone() is not None
 
     def claim(self, *, owner: str, lease_s: float) -> Run | None:
         """The active run, if nobody holds it; the caller's fence is the row's, one higher than before."""

@@ -135,6 +135,19 @@ def _is_whole(folder: Path, digest: str) -> bool:
         return False
 
 
+def write_whole(path: Path, body: bytes) -> None:
+    """Write a file whole or not at all, for us alone (0600): beside it, synced, renamed. Raises OSError."""
+    draft = path.with_name(path.name + ".draft")
+    try:
+        draft.touch(mode=0o600)
+        draft.write_bytes(body)
+        sync(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    sync(path.parent)
+
+
 def sync(path: Path) -> None:
     """fsync a file or a folder."""
     handle = os.open(path, os.O_RDONLY)

@@ -75,8 +75,7 @@ def _act(ledger: Ledger, champion: Promotion, bound: float) -> None:
         look, _ = _looks(ledger, champion, bound)
         ledger.watches.keep("votes", champion.promotion_id, verdict=look.verdict, said=look.said, seen=look.seen)
         if look.verdict == "rollback":
-            before = ledger.promotions.before(champion)
-            ledger.promotions.rollback(actor=WATCH, reason=look.said, to_version=before.version if before else 0)
+            ledger.promotions.rollback(actor=WATCH, reason=look.said)
     log.warning("watch", version=champion.version, verdict=look.verdict, said=look.said)
 
 

@@ -19,44 +19,44 @@ from training.after import look_after
 from training.signs import look_at_signs
 
 log = structlog.get_logger()
+EVERY_MINUTE = IntervalTrigger(minutes=1)
 
 
 def start_clock(settings: Settings, ledger: Ledger) -> BackgroundScheduler:
-    """A running scheduler for the cron, for "N new lessons" and for the watch after a promotion. A slot that was missed while nobody ran is made up once.
+    """A running scheduler for the cron, for "N new lessons" and for the watch after a promotion.
 
-    Raises ConfigurationError naming a crontab that cannot be read.
+    Whether a slot of the cron went by is asked of the ledger every minute: one that passed while nobody ran, beside a dry run
+    or while the ledger was locked is made up once. Raises ConfigurationError naming a crontab that cannot be read.
     """
     scheduler = BackgroundScheduler(
         timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
     )
     if settings.retrain_cron:
-        trigger = cron(settings.retrain_cron)
-        scheduler.add_job(lambda: ask(ledger, "cron"), trigger)
-        if missed(trigger, last=last_request(ledger), now=ledger.clock()):
-            ask(ledger, "cron")
+        trigger, since = cron(settings.retrain_cron), ledger.clock()
+        scheduler.add_job(lambda: ask_for_slot(trigger, since, ledger), EVERY_MINUTE, next_run_time=datetime.now(UTC))
     if settings.retrain_after_lessons:
-        scheduler.add_job(lambda: ask_for_lessons(settings, ledger), IntervalTrigger(minutes=1))
-    scheduler.add_job(lambda: watch(settings, ledger), IntervalTrigger(minutes=1))
+        scheduler.add_job(lambda: ask_for_lessons(settings, ledger), EVERY_MINUTE)
+    scheduler.add_job(lambda: watch(settings, ledger), EVERY_MINUTE)
     scheduler.add_job(lambda: watch_signs(settings, ledger), IntervalTrigger(hours=1))
     scheduler.start()
     return scheduler
 
 
-def missed(trigger: CronTrigger, *, last: datetime | None, now: datetime) -> bool:
-    """Whether a slot went by between the last run's request and now. Without any run there is nothing to make up."""
-    if last is None:
-        return False
+def missed(trigger: CronTrigger, *, last: datetime, now: datetime) -> bool:
+    """Whether a slot went by between `last` and now."""
     due = trigger.get_next_fire_time(None, last)
     return due is not None and last < due <= now
 
 
-def last_request(ledger: Ledger) -> datetime | None:
-    asked = (run.requested_at for run in ledger.runs.recent() if not run.overrides.get("dry_run"))
-    return next(asked, None)
+def ask_for_slot(trigger: CronTrigger, since: datetime, ledger: Ledger) -> None:
+    """Request a run when a slot of the crontab went by with no run active; before the first run, since `since`."""
+    if missed(trigger, last=ledger.runs.last_active() or since, now=ledger.clock()):
+        ask(ledger, "cron")
 
 
 def ask_for_lessons(settings: Settings, ledger: Ledger) -> None:
-    if ledger.lessons.count_since_last_run() >= settings.retrain_after_lessons:
+    new = ledger.lessons.count_since_last_run(with_slack=settings.learn_from_slack)
+    if new >= settings.retrain_after_lessons:
         ask(ledger, "lessons")
 
 
@@ -75,9 +75,9 @@ def watch_signs(settings: Settings, ledger: Ledger) -> None:
 
 
 def ask(ledger: Ledger, reason: str) -> None:
-    """Request a run; one that is active already is as good."""
+    """Request a run, unless another one is active or the ledger is locked: then a minute later it is asked for again."""
     try:
         run_id = ledger.runs.request(reason=reason, requested_by="clock", overrides={})
         log.info("run_requested", run_id=run_id, reason=reason)
-    except Busy:
-        log.debug("run_not_requested", reason=reason, why="one is active")
+    except Busy as error:
+        log.info("run_waits", reason=reason, why=str(error))

@@ -1,6 +1,8 @@
-"""The dataset of all lessons there are now, and what speaks for or against training on it. Writes nothing."""
+"""The dataset of all lessons there are now, what speaks for or against training on it, and how it is kept."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from storage.errors import TooLittleData
@@ -8,7 +10,7 @@ from storage.ledger import Ledger
 from storage.recipe import Recipe, warnings_for_rows
 from storage.records import Dataset, Lesson
 from storage.settings import Settings
-from training.dataset import Built, build_dataset, load_replay
+from training.dataset import Built, build_dataset, load_replay, save_dataset
 from training.preferences import counted, outlook
 from training.sources import gather, lint_context
 
@@ -16,12 +18,29 @@ from training.sources import gather, lint_context
 def collect(
     ledger: Ledger, settings: Settings, recipe: Recipe, tokens_of: Callable[[Lesson], int] | None = None
 ) -> Built:
-    """The dataset of all lessons there are now, and the lint that it came through."""
+    """The dataset of all lessons there are now, and the lint that it came through. Writes nothing."""
     gathered = gather(ledger, settings)
     return build_dataset(
         lessons=gathered.lessons, left_out=gathered.left_out, replay=load_replay(),
         context=lint_context(ledger, settings, max_tokens=recipe.max_tokens, tokens_of=tokens_of),
         replay_share=recipe.replay_share, seed=recipe.seed, preferences=gathered.preferences)  # fmt: skip
+
+
+def keep_collected(ledger: Ledger, settings: Settings, collected: Callable[[], Dataset]) -> tuple[Dataset, Path]:
+    """What is `collected`, written and recorded; collected again when somebody was forgotten or excluded meanwhile.
+
+    Who is forgotten later finds the folder, for it is recorded in one step with the look at who may not teach.
+    """
+    while True:
+        barred, dataset = ledger.consent.barred(), collected()
+        is_new = not (settings.datasets_dir / dataset.digest).exists()
+        path = save_dataset(dataset, settings.datasets_dir)
+        with ledger.connections.write():
+            if ledger.consent.barred() == barred:
+                ledger.lessons.add_dataset(dataset.digest, str(path), dataset.manifest)
+                return dataset, path
+        if is_new:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def summary_of(dataset: Dataset, fewest: int) -> dict[str, Any]:

@@ -28,8 +28,8 @@ from storage.records import Adapter, Dataset, Promotion, Run, RunState, Scorecar
 from storage.settings import Settings
 from storage.weights import adapter_path, verify_adapter
 from training.child import run_child
-from training.collecting import collect, require_enough, summary_of, warnings_of
-from training.dataset import load_dataset, save_dataset
+from training.collecting import collect, keep_collected, require_enough, summary_of, warnings_of
+from training.dataset import load_dataset
 from training.history import history_of
 from training.trainers import Trainer
 
@@ -44,12 +44,16 @@ class CancelledRun(EvenkeelError):
 
 
 def run_cycle(run: Run, *, ledger: Ledger, settings: Settings, trainer: Trainer) -> Run:
-    """Bring a claimed run to its end: decided, failed or cancelled. Raises LostLease: then it is somebody else's.
+    """Bring a claimed run to its end: decided, failed or cancelled. A dry run ends as decided, without a decision.
 
-    A dry run ends as decided, without a decision.
+    Raises Busy when the ledger was locked for long, LostLease when the run is somebody else's by now: it has not ended,
+    and whoever claims it next goes on with it. Nothing cancels or fails a run whose candidate went live.
     """
     work = Cycle(run=run, ledger=ledger, settings=settings, trainer=trainer)
     try:
+        if run.decision_id is not None and work.promotion_made(run.decision_id):
+            work.promote(run.decision_id)
+            return work.close("decided")
         recipe, work.unfollowed = trainer.fit(recipe_from(settings, run.overrides))
         if run.overrides.get("dry_run"):
             work.rehearse(recipe)
@@ -58,18 +62,18 @@ def run_cycle(run: Run, *, ledger: Ledger, settings: Settings, trainer: Trainer)
         adapter = work.tune(dataset, recipe)
         work.promote(work.judge(dataset, adapter, recipe.scales))
         return work.close("decided")
-    except LostLease:
+    except Busy:
         raise
     except CancelledRun as error:
-        return work.close("cancelled", error="; ".join(filter(None, (str(error), work.cancel_elsewhere()))))
+        return work.give_up("cancelled", str(error))
     except TooLittleData as error:
-        return work.close("failed", error=f"Too little data: {error}")
+        return work.give_up("failed", f"Too little data: {error}")
     except EvenkeelError as error:
-        return work.close("failed", error=str(error))
+        return work.give_up("failed", str(error))
     except Exception as error:  # the named place: a surprise fails the run with its name, and the champion stays
         log.error("run_failed", run_id=run.run_id, error=type(error).__name__, exc_info=True)
-        return work.close(
-            "failed", error=f"unexpected {type(error).__name__}: {error}. Next: the worker's log has the details."
+        return work.give_up(
+            "failed", f"unexpected {type(error).__name__}: {error}. Next: the worker's log has the details."
         )
 
 
@@ -82,19 +86,26 @@ class Cycle:
     settings: Settings
     trainer: Trainer
     unfollowed: tuple[str, ...] = ()  # what the recipe asks and the trainer cannot do
+    goes_on_elsewhere: bool = False  # nobody could be asked to end it: what is known of it is kept
     shown_at: float = 0.0
     newest: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, recipe: Recipe) -> Dataset:
-        """The dataset of all lessons there are now; a resumed run keeps the one that it started with."""
+        """The dataset of all lessons there are now; a resumed run keeps the one that it started with, while it is there."""
         began = self.enter("building", "collecting lessons")
         if self.run.dataset_digest:
-            return load_dataset(self.settings.datasets_dir / self.run.dataset_digest)
-        dataset = collect(self.ledger, self.settings, recipe).dataset
-        require_enough(dataset, self.settings.min_lessons)
-        path = save_dataset(dataset, self.settings.datasets_dir)
+            folder = self.settings.datasets_dir / self.run.dataset_digest
+            if folder.is_dir():
+                return load_dataset(folder)
+            self.start_over()
+
+        def collected() -> Dataset:
+            found = collect(self.ledger, self.settings, recipe).dataset
+            require_enough(found, self.settings.min_lessons)
+            return found
+
+        dataset, path = keep_collected(self.ledger, self.settings, collected)
         keep_reach(dataset, path)
-        self.ledger.lessons.add_dataset(dataset.digest, str(path), dataset.manifest)
         self.move("building", dataset_digest=dataset.digest)
         lint = dataset.manifest["lint"]
         self.note(
@@ -103,6 +114,15 @@ class Cycle:
         for warning in (*self.unfollowed, *warnings_of(dataset, recipe)):
             self.ledger.runs.note(self.run.run_id, "building", f"warning: {warning}")
         return dataset
+
+    def start_over(self) -> None:
+        """A dataset goes when somebody in it is forgotten: what was begun or made with it goes out of the run, too."""
+        said = self.cancel_elsewhere()
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        self.goes_on_elsewhere = False
+        self.move("building", dataset_digest=None, adapter_digest=None, decision_id=None)
+        begun = "somebody in its dataset was forgotten: the run begins anew"
+        self.ledger.runs.note(self.run.run_id, "building", "; ".join(filter(None, (begun, said))))
 
     def rehearse(self, recipe: Recipe) -> None:
         """A dry run: what would be trained, in the run's progress and history. Nothing is kept and nothing trained."""
@@ -150,9 +170,11 @@ class Cycle:
             return ""
         try:
             return str(run_child(self.trainer.cancel, self.job(checkpoints=str(self.checkpoints)), self.hold)["said"])
-        except LostLease:
+        except Busy:
             raise
         except EvenkeelError as error:
+            self.goes_on_elsewhere = True
+            log.warning("job_may_still_run", run_id=self.run.run_id, notes=str(self.checkpoints), reason=str(error))
             return f"its job may still run, and wants to be cancelled by hand: {error}"
 
     def judge(self, dataset: Dataset, trained: Adapter, scales: Sequence[float]) -> int:
@@ -186,7 +208,7 @@ class Cycle:
     def score(self, dataset: Dataset, adapter: Adapter, *, looks: int) -> tuple[Scorecard, Scorecard | None, Scorecard]:
         """Base (from the ledger where it was measured before), champion and candidate, in a child process."""
         began = self.enter("scoring", "loading the base")
-        champion = self.champion(adapter.base_digest)
+        champion = self.ledger.promotions.champion_on(adapter.base_digest)
         subjects = [("base", None), *([("champion", champion)] if champion else []), ("candidate", adapter.digest)]
         run_child("score", self.job(dataset=self.folder(dataset), subjects=subjects, looks=looks), self.beat)
         cards = {subject: self.ledger.scores.card(self.run.run_id, subject) for subject, _ in subjects}
@@ -198,11 +220,6 @@ class Cycle:
         if base is None or candidate is None:
             raise EvenkeelError("the scores of this run are not in the ledger. Next: evenkeel db verify.")
         return base, cards.get("champion"), candidate
-
-    def champion(self, base_digest: str) -> str | None:
-        """The serving adapter, when it was made for this base: another base's champion cannot be compared."""
-        serving = self.ledger.promotions.champion()
-        return serving.adapter_digest if serving is not None and serving.base_digest == base_digest else None
 
     def decide(self, base: Scorecard, champion: Scorecard | None, candidate: Scorecard, *, looks: int) -> int:
         """The gate's word, appended to the ledger's chain."""
@@ -218,7 +235,10 @@ class Cycle:
         return decision_id
 
     def promote(self, decision_id: int) -> None:
-        """Go live if the gate and the settings allow it; publish the report either way."""
+        """Go live if the gate and the settings allow it; publish the report either way.
+
+        A report that cannot be made is a line of the history: who serves is decided by then.
+        """
         decision = self.ledger.promotions.decision(decision_id)
         assert decision is not None
         if decision.verdict == "PROMOTE" and self.settings.auto_promote:
@@ -227,14 +247,24 @@ class Cycle:
             except GateSaidNo as error:
                 outcome = str(error)
             self.ledger.runs.note(self.run.run_id, "promoting", outcome)
-        publish(self.ledger, self.run.run_id, self.settings.reports_dir)
+        try:
+            publish(self.ledger, self.run.run_id, self.settings.reports_dir)
+        except Busy:
+            raise
+        except Exception as error:  # the other named place: pictures and pages must not undo what is decided
+            log.error("report_failed", run_id=self.run.run_id, error=type(error).__name__, exc_info=True)
+            said = f"the report could not be made ({type(error).__name__}: {error}). Next: the worker's log."
+            self.ledger.runs.note(self.run.run_id, "deciding", said)
 
     def promotion_of(self, decision_id: int) -> Promotion:
         """The promotion that follows from a decision, made once however often the run is resumed. Raises GateSaidNo."""
-        made = (p for p in self.ledger.promotions.history() if p.decision_id == decision_id)
-        return next(made, None) or self.ledger.promotions.promote(
+        return self.promotion_made(decision_id) or self.ledger.promotions.promote(
             decision_id, actor=GATE, reason="the gate said PROMOTE", percent=self.settings.canary_percent
         )
+
+    def promotion_made(self, decision_id: int) -> Promotion | None:
+        """The promotion that was made by a decision."""
+        return next((p for p in self.ledger.promotions.history() if p.decision_id == decision_id), None)
 
     def settle(self, promotion: Promotion) -> str:
         """How the promotion ended, in words; an adapter that the engine refuses is rolled back at once.
@@ -248,7 +278,11 @@ class Cycle:
             return f"{name} is the champion; no engine has confirmed it yet"
         if serving.confirmed == "ok":
             return f"{name} serves: the engine's canary answered with it"
-        self.ledger.promotions.rollback(actor=GATE, reason=f"the engine refused {name}: {serving.confirmed}")
+        with self.ledger.connections.write():
+            newest = self.ledger.promotions.champion()
+            if newest is None or newest.promotion_id != promotion.promotion_id:
+                return f"{name} serves no more: somebody put another in its place"
+            self.ledger.promotions.rollback(actor=GATE, reason=f"the engine refused {name}: {serving.confirmed}")
         return f"rolled back: the engine refused the adapter: {serving.confirmed}"
 
     def await_engine(self, promotion: Promotion) -> Promotion | None:
@@ -307,7 +341,7 @@ class Cycle:
             log.warning("progress_not_stored", run_id=self.run.run_id, reason=str(error))
 
     def hold(self, progress: Mapping[str, Any] | None) -> None:
-        """A heartbeat that nobody can cancel."""
+        """A heartbeat that nobody can cancel. Raises Busy."""
         if self.is_due():
             self.tell(progress or self.newest, stage_no=STAGES.index("training") + 1)
 
@@ -329,8 +363,13 @@ class Cycle:
         more = {**(data or {}), "seconds": round(seconds, 1)}
         self.ledger.runs.note(self.run.run_id, stage, f"{text} ({seconds:.0f} s)", more)
 
+    def give_up(self, state: RunState, error: str) -> Run:
+        """End a run without a decision, and what it has begun elsewhere."""
+        return self.close(state, error="; ".join(filter(None, (error, self.cancel_elsewhere()))))
+
     def close(self, state: RunState, *, error: str = "") -> Run:
         log.info("run_ended", run_id=self.run.run_id, state=state, error=error)
         self.run = self.ledger.runs.advance(self.run, state=state, lease_s=LEASE_S, error=error)
-        shutil.rmtree(self.checkpoints, ignore_errors=True)  # nothing resumes a run that has ended
+        if not self.goes_on_elsewhere:
+            shutil.rmtree(self.checkpoints, ignore_errors=True)  # nothing resumes a run that has ended
         return self.run

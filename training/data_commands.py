@@ -17,6 +17,7 @@ from storage.consent import known_as
 from storage.console import Json, opened, out, print_json, say
 from storage.digests import short
 from storage.errors import TooLittleData, UsageError
+from storage.forgetting import forget
 from storage.ledger import Ledger
 from storage.records import Lesson
 from storage.settings import Settings
@@ -122,18 +123,17 @@ def _lesson_table(lesson: Lesson, facts: dict[str, Any]) -> Table:
 @data_app.command("build")
 def build(json_: Json = False) -> None:
     """Write the dataset that a run would train on into a folder under DATA_DIR/datasets, and print its digest."""
-    from training.dataset import save_dataset
+    from training.collecting import keep_collected
 
     with opened() as (settings, ledger):
-        built, _ = _look(ledger, settings, with_base=False)
-        dataset = _something(built.dataset)
-        folder = save_dataset(dataset, settings.datasets_dir)
-        ledger.lessons.add_dataset(dataset.digest, str(folder), dataset.manifest)
+        dataset, folder = keep_collected(
+            ledger, settings, lambda: _something(_look(ledger, settings, with_base=False)[0].dataset)
+        )
     if json_:
         print_json({"digest": dataset.digest, "folder": str(folder), "manifest": dataset.manifest})
     else:
         out.print(dataset.digest)
-        say(f"{len(dataset.train)} rows to train on, {len(dataset.holdout)} held out: {folder}")
+        say(f"{len(dataset.train)} rows to train on, {len(dataset.holdout)} held out: {escape(str(folder))}")
 
 
 @data_app.command("export")
@@ -159,7 +159,8 @@ def export(file: Path, json_: Json = False) -> None:
         )
     else:
         say(
-            f"{len(built.dataset.train)} rows of dataset {short(built.dataset.digest)} in {file}; whose they are: {beside}"
+            f"{len(built.dataset.train)} rows of dataset {short(built.dataset.digest)} in {escape(str(file))}; "
+            f"whose they are: {escape(str(beside))}"
         )
 
 
@@ -196,6 +197,31 @@ def _exclude(ledger: Ledger, person: str, undo: bool) -> None:
     ledger.audit("cli", "include" if undo else "exclude", {"person": name})
     say(
         f"{escape(printable(name))} {'may teach again' if undo else 'teaches nothing from now on'}. Next: evenkeel retrain."
+    )
+
+
+@data_app.command("forget")
+def forget_person(
+    person: Annotated[str, typer.Argument(help="Slack id, customer id or e-mail address")],
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    json_: Json = False,
+) -> None:
+    """Delete a person's questions, ratings and tickets, and the datasets that hold them. It cannot be undone.
+
+    Example: evenkeel data forget jo@customer.example
+    """
+    if not person.strip():
+        raise UsageError("a person's id is empty. Example: evenkeel data forget U0ASHA")
+    if not yes:
+        typer.confirm(f"Delete everything of {printable(person)}?", abort=True, err=True)
+    with opened() as (settings, ledger):
+        receipt = forget(ledger, settings.datasets_dir, known_as(person), actor="cli")
+    if json_:
+        print_json(asdict(receipt))
+        return
+    say(
+        f"Deleted: {receipt.questions} questions, {receipt.ratings} ratings, {receipt.taught} taught replies, {receipt.tickets} "
+        f"tickets, {receipt.datasets} datasets. A file that brings them back is left out. Next: evenkeel retrain."
     )
 
 

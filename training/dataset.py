@@ -11,6 +11,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 from storage.digests import canonical, digest_of
 from storage.errors import WeightsError
 from storage.records import Dataset, Lesson, Preference
-from storage.weights import sync
+from storage.weights import write_whole
 from training.findings import Context
 from training.lint import Linted, lint
 from training.preferences import lint_preferences, manifest_of
@@ -161,35 +162,43 @@ def load_replay() -> tuple[Lesson, ...]:
 
 
 def save_dataset(dataset: Dataset, folder: Path) -> Path:
-    """Write train.jsonl, holdout.jsonl, preferences.jsonl and manifest.json under folder/<digest>/, whole or not at all."""
+    """Write train.jsonl, holdout.jsonl, preferences.jsonl and manifest.json under folder/<digest>/, whole or not at all.
+
+    One that is there and whole stays; one that was damaged is written again.
+    """
     target = folder / dataset.digest
-    if (target / "manifest.json").exists():
+    with suppress(WeightsError):
+        load_dataset(target)
         return target
     target.mkdir(parents=True, exist_ok=True)
     for name, rows in ((TRAIN, dataset.train), (HOLDOUT, dataset.holdout), (PREFERENCES, dataset.preferences)):
-        _write(target / name, "".join(canonical(asdict(row)) + "\n" for row in rows))
-    _write(target / "manifest.json", json.dumps(dataset.manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+        write_whole(target / name, "".join(canonical(asdict(row)) + "\n" for row in rows).encode())
+    manifest = json.dumps(dataset.manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    write_whole(target / "manifest.json", manifest.encode())
     return target
 
 
-def _write(path: Path, text: str) -> None:
-    draft = path.with_suffix(".draft")
-    draft.write_text(text, encoding="utf-8")
-    sync(draft)
-    draft.replace(path)
-
-
 def load_dataset(folder: Path) -> Dataset:
-    """The dataset of a folder, its rows re-hashed. Raises WeightsError when they do not give the folder's name."""
-    train, holdout = (tuple(Lesson(**row) for row in _read(folder / name)) for name in (TRAIN, HOLDOUT))
-    told = _read(folder / PREFERENCES) if (folder / PREFERENCES).exists() else []  # older datasets have none
-    preferences = tuple(Preference(**{**row, "judges": tuple(row["judges"])}) for row in told)
+    """The dataset of a folder, its rows re-hashed.
+
+    Raises WeightsError when it is gone, cannot be read, or its rows do not give the folder's name.
+    """
+    if not (folder / "manifest.json").exists():
+        raise WeightsError(f"dataset {folder.name[:12]} is not there: was somebody in it forgotten? Next: retrain.")
+    try:
+        train, holdout = (tuple(Lesson(**row) for row in _read(folder / name)) for name in (TRAIN, HOLDOUT))
+        told = _read(folder / PREFERENCES) if (folder / PREFERENCES).exists() else []  # older datasets have none
+        preferences = tuple(Preference(**{**row, "judges": tuple(row["judges"])}) for row in told)
+        manifest = json.loads((folder / "manifest.json").read_text())
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise WeightsError(
+            f"dataset {folder.name[:12]} cannot be read ({type(error).__name__}: {error}). Next: retrain."
+        ) from None
     digest = digest_of_rows(train, holdout, preferences)
     if digest != folder.name:
         raise WeightsError(
             f"dataset {folder.name[:12]} was changed on disk: its rows give {digest[:12]}. Next: retrain."
         )
-    manifest = json.loads((folder / "manifest.json").read_text())
     return Dataset(digest=digest, train=train, holdout=holdout, manifest=manifest, preferences=preferences)
 
 

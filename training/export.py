@@ -1,12 +1,13 @@
 """A dataset for other trainers: JSONL in the chat format that fine-tuning services take, with the lineage beside it."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from storage.digests import canonical
 from storage.errors import UsageError
 from storage.records import Dataset
-from storage.weights import sync
+from storage.weights import write_whole
 
 LINEAGE = ("lesson_id", "source", "conversation_id", "author", "customer", "origin", "consent", "at", "began")
 
@@ -25,16 +26,11 @@ def export_dataset(dataset: Dataset, target: Path) -> Path:
     lineage = [{name: getattr(row, name) for name in LINEAGE} for row in dataset.train]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _write(target, "".join(canonical({"messages": row}) + "\n" for row in rows))
-        _write(beside, json.dumps({"manifest": dataset.manifest, "rows": lineage}, indent=1, ensure_ascii=False) + "\n")
+        write_whole(target, "".join(canonical({"messages": row}) + "\n" for row in rows).encode())
+        told = json.dumps({"manifest": dataset.manifest, "rows": lineage}, indent=1, ensure_ascii=False) + "\n"
+        write_whole(beside, told.encode())
     except OSError as error:
+        with suppress(OSError):
+            target.unlink(missing_ok=True)
         raise UsageError(f"{target} cannot be written: {error.strerror}. Next: name another file.") from None
     return beside
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(text, encoding="utf-8")
-    draft.chmod(0o600)
-    sync(draft)
-    draft.replace(path)

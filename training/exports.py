@@ -5,6 +5,7 @@ bots and whoever is neither customer nor agent are left out. Knows shapes of fil
 Source: Zendesk's ticket and comment resources, Intercom's conversation model (developers' references of both).
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ BLOCKS = frozenset(
     {"p", "div", "br", "li", "ul", "ol", "tr", "table", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "blockquote", "hr"}
 )
 SILENT = frozenset({"script", "style", "head", "title"})
+WORDS_MARK = re.compile(r"<!\[(?:if|else|endif)\b[^<>]*>", re.IGNORECASE)
 SPOKEN = frozenset({"comment", "open", "close", "assignment"})  # Intercom's parts that may carry a public message
 
 
@@ -50,22 +52,41 @@ def rows_of(export: Export, record: Json) -> list[Row]:
 
 
 def zendesk_rows(ticket: Json) -> list[Row]:
-    """Approved are solved and closed tickets that the customer did not rate bad. A deleted ticket has no rows."""
+    """Approved are solved and closed tickets that the customer did not rate bad. A deleted ticket has no rows.
+
+    Who answered for the company is told by the role in the comment, else in the export's `users`; where neither says, who was
+    only copied in is taken for a customer's colleague.
+    """
     number, comments = _need(ticket, "id", "Zendesk ticket"), _need(ticket, "comments", "Zendesk ticket")
     requester = _text(ticket.get("requester_id") or _at(ticket, "requester", "id"))
     status = _text(ticket.get("status"))
     if status == "deleted":
         return []
+    roles = {_text(user.get("id")): _text(user.get("role")) for user in _records(ticket.get("users"))}
+    copied = _copied(ticket)
     said = [
         Said(customer=person == requester, person=person, text=_body(c), at=_text(c.get("created_at")))
         for c in _records(comments)
         if c.get("public", True) and _at(c, "via", "channel") != "chat_transcript"
         for person in [_text(c.get("author_id") or _at(c, "author", "id"))]
-        if person == requester or _at(c, "author", "role") != "end-user"
+        for role in [_text(_at(c, "author", "role")) or roles.get(person, "")]
+        if person == requester or (role != "end-user" if role else person not in copied)
     ]
     bad = _at(ticket, "satisfaction_rating", "score") == "bad"
     approved = status in ("", "solved", "closed") and not bad
     return _turns(f"zendesk-{number}", said, approved=approved, subject=_text(ticket.get("subject")))
+
+
+def _copied(ticket: Json) -> frozenset[str]:
+    """Who was copied in on a Zendesk ticket. Followers, who are agents, may be listed among the collaborators, too; so may
+    whoever has the ticket assigned.
+    """
+
+    def ids(name: str) -> frozenset[str]:
+        return frozenset(map(_text, found)) if isinstance(found := ticket.get(name), list) else frozenset()
+
+    agents = ids("follower_ids") | {_text(ticket.get("assignee_id"))}
+    return (ids("email_cc_ids") | ids("collaborator_ids")) - agents
 
 
 def intercom_rows(talk: Json) -> list[Row]:
@@ -158,9 +179,12 @@ class _Reader(HTMLParser):
 
 
 def html_to_text(text: str) -> str:
-    """HTML as text: no tags, no scripts, one line break between blocks. Total."""
+    """HTML as text: no tags, no scripts, one line break between blocks. Total.
+
+    Word's marks (<![if …]>) go; any other "<![" is a letter like others: at one that it does not know, HTMLParser gives up.
+    """
     reader = _Reader()
-    reader.feed(text)
+    reader.feed(WORDS_MARK.sub("", text).replace("<![", "&lt;!["))
     reader.close()
     lines = (" ".join(line.split()) for line in "".join(reader.parts).split("\n"))
     return "\n".join(line for line in lines if line not in ("", "-"))

@@ -19,7 +19,7 @@ from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
 from storage.errors import EvenkeelError
-from storage.weights import sync
+from storage.weights import write_whole
 from training.hosted_rows import Which
 
 READ_S, UPLOAD_S = 60.0, 900.0
@@ -65,11 +65,7 @@ class Notebook:
 
     def _write(self, notes: dict[str, str]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._path.with_suffix(".draft")
-        draft.write_text(json.dumps(notes))
-        sync(draft)
-        draft.replace(self._path)
-        sync(self._path.parent)
+        write_whole(self._path, json.dumps(notes).encode())
         self._notes = notes
 
 

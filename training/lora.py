@@ -153,12 +153,20 @@ def train_both(
 
 
 def render(lessons: Sequence[Lesson], renderer: Renderer, max_tokens: int) -> tuple[list[Row], int]:
-    """The rows that fit, and how many did not: an answer is never cut. Raises TooLittleData when none fits."""
+    """The rows that fit, and how many did not: an answer is never cut.
+
+    Raises TooLittleData when none fits, or no lesson does: general rows alone teach nothing.
+    """
     pairs = ((lesson, renderer.example(lesson.messages, lesson.answer)) for lesson in lessons)
     rows = [Row(ids=tuple(ids), mask=tuple(mask), replay=lesson.source == "replay") for lesson, (ids, mask) in pairs]
     kept = [row for row in rows if len(row.ids) <= max_tokens and row.answer_tokens > 0]
     if not kept:
         raise TooLittleData(f"none of {len(rows)} rows fits into max_tokens={max_tokens}. Next: raise MAX_TOKENS.")
+    lessons_there = sum(not row.replay for row in rows)
+    if lessons_there and all(row.replay for row in kept):
+        raise TooLittleData(
+            f"none of {lessons_there} lessons fits into max_tokens={max_tokens}; general rows do. Next: raise MAX_TOKENS."
+        )
     return kept, len(rows) - len(kept)
 
 

@@ -5,28 +5,34 @@ evenkeel.py mounts ALL of them. Reads settings, opens the ledger, calls one func
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from storage.console import Json, configure_logs, err, opened, out, print_json, say
-from storage.errors import EvenkeelError, GateSaidNo, TooLittleData, UsageError
+from storage.errors import Busy, EvenkeelError, GateSaidNo, TooLittleData, UsageError
 from storage.ledger import Ledger
 from storage.recipe import parse_overrides, recipe_from, warnings_for
 from storage.records import Promotion, Run
 from storage.servers import tuned_server
 from storage.settings import Settings
+from training.data_commands import printable
+
+UNHELD_S = 3.0
 
 
 def retrain(
     recipe: Annotated[list[str] | None, typer.Argument(help="lr=1e-3 epochs=2 rank=16 … force dry")] = None,
     json_: Json = False,
 ) -> None:
-    """Train, score, decide, and promote if the gate allows. A running worker takes it, else it runs here.
+    """Train, score, decide, and promote if the gate allows. A running worker takes it, else it runs here; Ctrl-C cancels it.
+    A run that was left unfinished goes on.
 
     Example: evenkeel retrain lr=1e-3 epochs=2
     """
@@ -37,24 +43,83 @@ def retrain(
         warnings = warnings_for(recipe_from(settings, overrides))
         if warnings and not overrides.keys() & {"force", "dry_run"}:
             raise UsageError("\n".join(warnings) + "\nNext: add the word force to start anyway.")
-        run_id = ledger.runs.request(reason="cli", requested_by="cli", overrides=overrides)
+        run_id = requested(ledger, overrides)
         configure_logs("warning")
         run = follow(run_id, ledger, lambda: work_once(settings, ledger))
         finish(run, ledger, settings, json_)
 
 
+def requested(ledger: Ledger, overrides: Mapping[str, Any]) -> int:
+    """A new run, or the active one when nobody works on it and nothing else is asked for. Raises Busy."""
+    try:
+        return ledger.runs.request(reason="cli", requested_by="cli", overrides=overrides)
+    except Busy as error:
+        left = ledger.runs.active()
+        if left is None or ledger.runs.is_held(left.run_id):
+            raise
+        if overrides:
+            raise Busy(f"{error} Nobody works on it: evenkeel retrain, without other words, goes on with it.") from None
+        say(f"Run {left.run_id} was left unfinished: it goes on.")
+        return left.run_id
+
+
 def follow(run_id: int, ledger: Ledger, start_here: Callable[[], object]) -> Run:
-    """Show a live run until it ends. Nobody claimed it after three seconds: it runs in this process' own thread."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    """Show a live run until it ends; one that nobody holds for three seconds runs in a thread of this process.
+
+    Ctrl-C cancels a run that is not a worker's, and waits for the end of its child.
+    """
+    helper = Helper(start_here)
+    try:
+        return _shown(run_id, ledger, helper)
+    except KeyboardInterrupt:
+        if not helper.is_busy and ledger.runs.is_held(run_id):
+            say(f"Run {run_id} goes on: a worker has it.")
+        else:
+            ledger.runs.cancel(run_id)
+            helper.wait()
+        raise
+
+
+class Helper:
+    """A thread that works on a run; when the ledger was locked it ends, and may be started again."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work, self._thread = work, threading.Thread()
+
+    @property
+    def is_busy(self) -> bool:
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        if self.is_busy:
+            self._thread.join()
+
+    def _run(self) -> None:
+        with suppress(Busy):
+            self._work()
+
+
+def _shown(run_id: int, ledger: Ledger, helper: Helper) -> Run:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=err) as bars:
-        bar, asked, helper = bars.add_task("queued", total=None, note=""), time.monotonic(), None
+        bar, held_at = bars.add_task("queued", total=None, note=""), time.monotonic()
         while True:
             run = ledger.runs.get(run_id)
             assert run is not None
             if run.finished_at is not None:
                 return run
-            if run.state == "requested" and run.fence == 0 and helper is None and time.monotonic() - asked > 3:
-                helper = threading.Thread(target=start_here, daemon=True)
+            if helper.is_busy or ledger.runs.is_held(run_id):
+                held_at = time.monotonic()
+            elif time.monotonic() - held_at > UNHELD_S:
                 helper.start()
             p = run.progress
             bars.update(
@@ -79,9 +144,9 @@ def finish(run: Run, ledger: Ledger, settings: Settings, json_: bool) -> None:
         from eval.terminal import show
 
         show(report["view"], out)
-        say(f"Page: {report['html_path']}")
+        say(f"Page: {escape(report['html_path'])}")
     elif found := dry_run_lines(run):
-        say("\n".join(line.replace("*", "").strip("_") for line in found))
+        say(escape("\n".join(line.replace("*", "").strip("_") for line in found)))
     if run.state == "failed":
         raise (TooLittleData if run.error.startswith("Too little data") else EvenkeelError)(run.error)
     if run.state == "cancelled":
@@ -111,8 +176,7 @@ def runs(json_: Json = False) -> None:
             run.requested_by,
             run.state,
             decision.verdict if decision else "",
-            recipe,
-            why,
+            *(escape(printable(text)) for text in (recipe, why)),
         )
     out.print(table)
 
@@ -129,7 +193,7 @@ def report(run_id: int, json_: Json = False) -> None:
     from eval.terminal import show
 
     show(found["view"], out)
-    say(f"Page: {found['html_path']}")
+    say(f"Page: {escape(found['html_path'])}")
 
 
 def promote(run_id: int, json_: Json = False) -> None:
@@ -192,7 +256,7 @@ def watch(json_: Json = False) -> None:
         print_json([asdict(look) for look in looks])
         return
     for look in looks:
-        say(f"{look.at:%Y-%m-%d %H:%M} UTC: {look.said}")
+        say(f"{look.at:%Y-%m-%d %H:%M} UTC: {escape(look.said)}")
     if not looks:
         say("Nothing was seen yet: no version was promoted, and there are too few questions to compare weeks.")
 

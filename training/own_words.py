@@ -12,7 +12,7 @@ from pathlib import Path
 from bot.engine.model import LoadedModel
 from storage.digests import digest_of
 from storage.records import Lesson
-from storage.weights import sync
+from storage.weights import write_whole
 
 LONGEST = 160  # tokens of an answer; one that does not end by then is left out
 
@@ -46,7 +46,4 @@ def read(path: Path) -> dict[str, str]:
 
 def write(path: Path, answers: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(answers, ensure_ascii=False, sort_keys=True), encoding="utf-8")
-    sync(draft)
-    draft.replace(path)
+    write_whole(path, json.dumps(answers, ensure_ascii=False, sort_keys=True).encode())

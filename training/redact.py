@@ -28,13 +28,16 @@ _LONG = regex.compile(
     r"(?<![\w/.-])(?=\w*\d\w*\d\w*\d)(?=\w*[A-Za-z])[A-Za-z0-9_]{32,}(?![\w/])"
 )  # keys, hashes, planted canaries
 _CARD = regex.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])")
-_IBAN = regex.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
+_IBAN = regex.compile(r"\b[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,3})?\b")
 _PHONE = regex.compile(r"(?<![\w+])(?:\+|00)[1-9](?:[ ().\-/]{0,2}\d){6,14}(?!\d)")
 _US_SSN = regex.compile(r"(?<![\d-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])")
 _UK_NINO = regex.compile(r"\b[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b")
 _ES_DNI = regex.compile(r"\b([XYZ]|\d)(\d{7})-?([A-Z])\b")
 _DE_TAX = regex.compile(r"(?<![\d-])[1-9]\d(?: ?\d{3}){3}(?![\d-])")
 _IP = regex.compile(r"(?<![\w.])(?<!(?i:version|release|v)[ .]?)(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
+_IPV6 = regex.compile(
+    r"(?<![\w:.])[23][0-9A-Fa-f]{3}(?:::?[0-9A-Fa-f]{1,4}){1,7}(?:::)?(?!:?\w)"
+)  # 2000::/3, all that is given out
 Spans = Iterator[tuple[int, int]]
 
 
@@ -101,7 +104,13 @@ def _luhn(digits: list[int]) -> bool:
 
 
 def _ibans(text: str) -> Spans:
-    return (m.span() for m in _IBAN.finditer(text) if _iban_is_sound(m.group().replace(" ", "")))
+    """Words after it may look like a part of it: the longest that its check digits confirm."""
+    for match in _IBAN.finditer(text):
+        written = match.group()
+        while written and not _iban_is_sound(written.replace(" ", "")):
+            written = written.rpartition(" ")[0]
+        if written:
+            yield match.start(), match.start() + len(written)
 
 
 def _iban_is_sound(iban: str) -> bool:
@@ -128,7 +137,7 @@ def _tax_id_is_sound(digits: list[int]) -> bool:
 
 def _addresses(text: str) -> Spans:
     """Addresses on the internet; those of a home or office network say nothing about a person."""
-    for match in _IP.finditer(text):
+    for match in (*_IP.finditer(text), *_IPV6.finditer(text)):
         try:
             if ipaddress.ip_address(match.group()).is_global:
                 yield match.span()

@@ -35,13 +35,15 @@ YES, NO = frozenset({"", "yes", "y", "true", "1", "approved"}), frozenset({"no",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """What became of a file's rows. `forgotten`: left out because they are of people who asked to be forgotten.
+    """What became of a file's rows. `changed`: of the known ones, those of which the file says something new.
+    `forgotten`: left out because they are of people who asked to be forgotten.
     `unusable`: conversations of an export without a public reply of a person, and turns that are too long.
     """
 
     format: str
     added: int
     known: int
+    changed: int
     forgotten: int
     unusable: int
 
@@ -59,13 +61,17 @@ def import_file(
     path: Path, columns: Mapping[str, str], *, ledger: Ledger, actor: str, format: str | None = None
 ) -> Imported:
     """Read and store a ticket file. Raises UsageError: then nothing was stored."""
-    found, barred = read_tickets(path, columns, format), ledger.consent.barred()
-    kept = [t for t in found.rows if barred.reason(t.customer, t.agent) != "forgotten person"]
-    forgotten = len(found.rows) - len(kept)
-    added, known = ledger.lessons.import_tickets(
-        kept, file=path.name, file_digest=digest_of_file(path), columns=columns, actor=actor, format=found.format,
-        left_out=forgotten)  # fmt: skip
-    return Imported(format=found.format, added=added, known=known, forgotten=forgotten, unusable=found.unusable)
+    found, digest = read_tickets(path, columns, format), digest_of_file(path)
+    with ledger.connections.write():  # nobody is forgotten between the look and the rows
+        barred = ledger.consent.barred()
+        kept = [t for t in found.rows if barred.reason(t.customer, t.agent) != "forgotten person"]
+        forgotten = len(found.rows) - len(kept)
+        added, known, changed = ledger.lessons.import_tickets(
+            kept, file=path.name, file_digest=digest, columns=columns, actor=actor, format=found.format,
+            left_out=forgotten)  # fmt: skip
+    return Imported(
+        format=found.format, added=added, known=known, changed=changed, forgotten=forgotten, unusable=found.unusable
+    )
 
 
 def read_tickets(path: Path, columns: Mapping[str, str], format: str | None = None) -> Tickets:
@@ -178,7 +184,13 @@ def _page(document: Any) -> list[Any] | None:
     """The records that an API page wraps, or None when the document is a record itself."""
     if not isinstance(document, dict) or recognised(document):
         return None
-    return next((document[name] for name in ("tickets", "conversations") if isinstance(document.get(name), list)), None)
+    inside = next(
+        (document[name] for name in ("tickets", "conversations") if isinstance(document.get(name), list)), None
+    )
+    users = document.get("users")  # Zendesk's, told once a page: a ticket reads the roles of its authors there
+    if inside is None or not isinstance(users, list):
+        return inside
+    return [{"users": users, **record} if isinstance(record, dict) else record for record in inside]
 
 
 def _parsed(text: str, path: Path | None = None, number: int = 0) -> Any:

@@ -8,6 +8,7 @@ import secrets
 import signal
 import socket
 import threading
+from contextlib import suppress
 
 import structlog
 
@@ -39,7 +40,7 @@ def run_worker(settings: Settings, ledger: Ledger) -> None:
                 busy = work_once(settings, ledger)
                 if not busy:
                     divergence.look()
-            except Busy as error:  # the ledger is locked, or the run was taken over: look again
+            except Busy as error:  # the ledger is locked: look again
                 log.warning("worker_waits", reason=str(error))
                 busy = False
             if not busy:
@@ -55,7 +56,10 @@ def _stop(*_: object) -> None:
 
 
 def work_once(settings: Settings, ledger: Ledger) -> bool:
-    """Claim the active run and bring it to its end; False when there is none to claim."""
+    """Claim the active run and bring it to its end; False when there is none to claim.
+
+    Raises Busy when the ledger was locked for long: the run waits to be resumed.
+    """
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     run = ledger.runs.claim(owner=owner, lease_s=LEASE_S)
     if run is None:
@@ -65,7 +69,8 @@ def work_once(settings: Settings, ledger: Ledger) -> bool:
         run_cycle(run, ledger=ledger, settings=settings, trainer=trainer_of(settings))
     except LostLease as error:
         log.warning("run_lost", run_id=run.run_id, reason=str(error))
-    except (Stopped, KeyboardInterrupt):
-        ledger.runs.release(run)
+    except (Busy, Stopped, KeyboardInterrupt):
+        with suppress(Busy):  # then the lease runs out
+            ledger.runs.release(run)
         raise
     return True

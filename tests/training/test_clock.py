@@ -1,5 +1,8 @@
 """The clock asks once, makes up for one missed slot, and never doubles a run."""
 
+import sqlite3
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,9 +11,9 @@ import pytest
 from storage.crontab import cron
 from storage.errors import ConfigurationError
 from storage.ledger import Ledger
-from storage.records import Ticket
+from storage.records import Question, Ticket
 from storage.settings import Settings, load_settings
-from training.clock import ask, ask_for_lessons, missed, start_clock
+from training.clock import ask, ask_for_lessons, ask_for_slot, missed, start_clock
 
 MONDAY = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 
@@ -22,11 +25,10 @@ MONDAY = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
         (MONDAY - timedelta(days=27), MONDAY + timedelta(hours=5), True),
         (MONDAY + timedelta(minutes=1), MONDAY + timedelta(days=6), False),
         (MONDAY - timedelta(days=6), MONDAY - timedelta(seconds=1), False),
-        (None, MONDAY, False),
     ],
-    ids=["slot went by", "several went by", "not due yet", "a second early", "never ran"],
+    ids=["slot went by", "several went by", "not due yet", "a second early"],
 )
-def test_a_missed_slot_is_seen(last: datetime | None, now: datetime, expected: bool) -> None:
+def test_a_missed_slot_is_seen(last: datetime, now: datetime, expected: bool) -> None:
     assert missed(cron("0 3 * * 1"), last=last, now=now) is expected
 
 
@@ -109,6 +111,86 @@ def test_lessons_whose_run_was_cancelled_or_failed_do_not_ask_again_every_minute
     assert [r.state for r in ledger.runs.recent()] == ["failed", "cancelled"]
 
 
+def test_likes_in_slack_ask_for_a_run_only_where_it_may_learn_from_them(tmp_path: Path, ledger: Ledger) -> None:
+    asked = Question(team="T", channel="C", thread_ts="1.1", ts="1.1", asker="U0MIA", text="How?", asked_at=ledger.clock(),
+                     messages=({"role": "user", "content": "How?"},))  # fmt: skip
+    ledger.lessons.correct(ledger.exchanges.open(asked), author="U0TOM", role="agent", text="So.")
+    wanted = settings(tmp_path, retrain_after_lessons=1)
+    ask_for_lessons(wanted, ledger)
+    assert ledger.runs.recent() == ()
+
+    ask_for_lessons(wanted.model_copy(update={"learn_from_slack": True}), ledger)
+
+    assert [r.reason for r in ledger.runs.recent()] == ["lessons"]
+
+
+class Weeks:
+    """A ledger whose clock is set by hand, and the slot on Mondays at three."""
+
+    def __init__(self, path: Path) -> None:
+        self.now = MONDAY - timedelta(days=6)
+        self.ledger = Ledger(path, clock=lambda: self.now)
+        self.trigger, self.since = cron("0 3 * * 1"), self.now
+
+    def look(self, now: datetime) -> list[str]:
+        self.now = now
+        ask_for_slot(self.trigger, self.since, self.ledger)
+        return [run.reason for run in self.ledger.runs.recent(100) if not run.overrides.get("dry_run")]
+
+
+@pytest.fixture
+def weeks(tmp_path: Path) -> Iterator[Weeks]:
+    made = Weeks(tmp_path / "weeks.db")
+    yield made
+    made.ledger.close()
+
+
+def test_a_slot_beside_a_dry_run_is_made_up_when_it_has_ended(weeks: Weeks) -> None:
+    dry = weeks.ledger.runs.request(reason="cli", requested_by="me", overrides={"dry_run": True})
+    assert weeks.look(MONDAY + timedelta(minutes=1)) == []
+    weeks.ledger.runs.cancel(dry)
+
+    assert weeks.look(MONDAY + timedelta(minutes=9)) == ["cron"] == weeks.look(MONDAY + timedelta(minutes=10))
+
+
+def test_a_slot_while_the_ledger_is_locked_is_made_up_a_minute_later(weeks: Weeks) -> None:
+    other = sqlite3.connect(weeks.ledger.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with weeks.ledger.connections.patience(0.05):
+        assert weeks.look(MONDAY) == []
+    other.execute("COMMIT")
+    other.close()
+
+    assert weeks.look(MONDAY + timedelta(minutes=1)) == ["cron"]
+
+
+def test_twenty_dry_runs_do_not_hide_that_a_slot_was_missed(weeks: Weeks) -> None:
+    weeks.ledger.runs.cancel(weeks.ledger.runs.request(reason="cli", requested_by="me", overrides={}))
+    for _ in range(21):
+        weeks.ledger.runs.cancel(
+            weeks.ledger.runs.request(reason="cli", requested_by="me", overrides={"dry_run": True})
+        )
+    weeks.since = MONDAY + timedelta(days=1)  # the worker was away on Monday
+
+    assert weeks.look(MONDAY + timedelta(days=1)) == ["cron", "cli"]
+
+
+def test_a_run_that_is_active_at_the_slot_is_as_good(weeks: Weeks) -> None:
+    number = weeks.ledger.runs.request(reason="cli", requested_by="me", overrides={})
+    assert weeks.look(MONDAY + timedelta(minutes=1)) == ["cli"]
+    weeks.ledger.runs.cancel(number)
+
+    assert weeks.look(MONDAY + timedelta(days=2)) == ["cli"]
+    assert weeks.look(MONDAY + timedelta(days=7)) == ["cron", "cli"]
+
+
+def test_before_the_first_run_nothing_is_made_up_and_the_next_slot_is_kept(weeks: Weeks) -> None:
+    weeks.since = MONDAY + timedelta(minutes=1)
+
+    assert weeks.look(MONDAY + timedelta(minutes=2)) == []
+    assert weeks.look(MONDAY + timedelta(days=7)) == ["cron"]
+
+
 def test_the_clock_makes_up_for_one_missed_slot_at_start(tmp_path: Path) -> None:
     moment = [MONDAY - timedelta(days=20)]
     ledger = Ledger(tmp_path / "l.db", clock=lambda: moment[0])
@@ -117,7 +199,10 @@ def test_the_clock_makes_up_for_one_missed_slot_at_start(tmp_path: Path) -> None
     moment[0] = MONDAY + timedelta(hours=1)
 
     scheduler = start_clock(settings(tmp_path, retrain_cron="0 3 * * 1"), ledger)
-    scheduler.shutdown(wait=False)
+    until = time.monotonic() + 10
+    while len(ledger.runs.recent()) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    scheduler.shutdown()
 
     assert [r.reason for r in ledger.runs.recent()] == ["cron", "cli"]
     ledger.close()

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from storage.errors import Busy, LostLease
+from storage.forgetting import forget
 from storage.ledger import Ledger
 from storage.reach import load_reach
 from storage.recipe import recipe_from
 from storage.records import Adapter, Decision, Ticket
 from storage.settings import Settings, load_settings
 from training import cycle
-from training.clock import last_request
 from training.collecting import collect
 from training.cycle import CancelledRun, Cycle, run_cycle
 from training.dataset import save_dataset
@@ -155,6 +155,37 @@ def test_a_cancel_reaches_the_heartbeat(work: Cycle) -> None:
         work.beat({"done": 1})
 
 
+@pytest.mark.parametrize(("word", "then"), [("ok", ["promote"]), ("its canary said nothing", ["promote", "rollback"])])
+def test_a_run_that_is_cancelled_after_the_switch_still_ends_as_decided_and_takes_back_what_is_refused(
+    work: Cycle, settings: Settings, word: str, then: list[str]
+) -> None:
+    decision = decided(work.ledger, "one")
+    work.run = work.ledger.runs.advance(work.run, state="scoring", lease_s=60, decision_id=decision)
+    made = work.promotion_of(decision)
+    work.ledger.runs.release(work.run)
+    work.ledger.runs.cancel(work.run.run_id)
+    work.ledger.promotions.confirm(made.promotion_id, word)
+    resumed = work.ledger.runs.claim(owner="next", lease_s=60)
+    assert resumed
+
+    run = run_cycle(resumed, ledger=work.ledger, settings=settings, trainer=HERE)
+
+    assert (run.state, run.error) == ("decided", "")
+    assert [p.kind for p in work.ledger.promotions.history()] == then
+
+
+def test_a_report_that_cannot_be_made_does_not_fail_a_run_whose_candidate_serves(
+    work: Cycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cycle, "publish", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+
+    work.promote(decided(work.ledger, "one"))
+
+    assert work.ledger.promotions.champion() and notes(work)[-1] == (
+        "the report could not be made (OSError: no space left). Next: the worker's log."
+    )
+
+
 def test_the_checkpoints_of_a_run_that_ended_are_gone(work: Cycle) -> None:
     work.checkpoints.mkdir(parents=True)
     (work.checkpoints / "step-000001").mkdir()
@@ -218,6 +249,55 @@ def test_a_run_keeps_the_reach_of_its_lessons_beside_a_dataset_that_was_there_to
     assert folder.name == dataset.digest and reach.distance([learned]) == 0 < reach.threshold < 1
 
 
+def owned(ledger: Ledger) -> None:
+    rows = [Ticket(ticket_id=f"t{n}", conversation_id=f"c{n}", question=f"How do I do thing {n} in room {n * 7}?",
+                   answer=f"Open menu {n}, choose entry {n * 3}.", customer=f"person{n}") for n in range(90)]  # fmt: skip
+    ledger.lessons.import_tickets(rows, file="t", file_digest="f", columns={}, actor="test")
+
+
+def test_who_is_forgotten_while_a_run_collects_is_not_trained_on(
+    work: Cycle, ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owned(ledger)
+    forgets = [lambda: forget(ledger, settings.datasets_dir, "person7", actor="ines")]
+
+    def collected(*args: Any) -> Any:
+        found = collect(*args)
+        if forgets:
+            forgets.pop()()
+        return found
+
+    monkeypatch.setattr(cycle, "collect", collected)
+
+    dataset = work.build(recipe_from(settings, {}))
+
+    assert "person7" not in {row.customer for row in (*dataset.train, *dataset.holdout)}
+    (folder,) = settings.datasets_dir.iterdir()
+    assert folder.name == dataset.digest and ledger.lessons.dataset_path(dataset.digest) == str(folder)
+    assert not any('"person7"' in file.read_text() for file in folder.glob("*.jsonl"))
+
+
+def test_a_run_whose_dataset_was_forgotten_begins_anew_without_what_it_had_trained(
+    work: Cycle, ledger: Ledger, settings: Settings
+) -> None:
+    owned(ledger)
+    recipe = recipe_from(settings, {})
+    before = work.build(recipe)
+    work.move("training", adapter_digest="one")
+    work.checkpoints.mkdir(parents=True)
+    gone = next(row.customer for row in before.train if row.source == "ticket")
+    forget(ledger, settings.datasets_dir, gone, actor="ines")
+
+    dataset = work.build(recipe)
+
+    assert gone not in {row.customer for row in dataset.train} and dataset.digest != before.digest
+    assert (work.run.dataset_digest, work.run.adapter_digest) == (
+        dataset.digest,
+        None,
+    ) and not work.checkpoints.exists()
+    assert "somebody in its dataset was forgotten: the run begins anew" in notes(work)
+
+
 def test_the_clock_takes_a_dry_run_for_none(ledger: Ledger, settings: Settings) -> None:
     asked = ledger.runs.get(ledger.runs.request(reason="cron", requested_by="clock", overrides={}))
     assert asked
@@ -225,7 +305,9 @@ def test_the_clock_takes_a_dry_run_for_none(ledger: Ledger, settings: Settings) 
 
     rehearsed(ledger, settings, 3)
 
-    assert last_request(ledger) == asked.requested_at and ledger.lessons.count_since_last_run() == 2
+    ended = ledger.runs.get(asked.run_id)
+    assert ended and ledger.runs.last_active() == ended.finished_at
+    assert ledger.lessons.count_since_last_run(with_slack=True) == 2
 
 
 def test_a_dry_run_over_too_few_lessons_says_that_a_run_would_stop(ledger: Ledger, settings: Settings) -> None:

@@ -118,6 +118,29 @@ def test_export_gives_chat_messages_and_whose_each_line_is(data: Data, tmp_path:
     assert isinstance(again.exception, UsageError) and "exists already" in str(again.exception)
 
 
+def test_an_export_whose_lineage_cannot_be_written_leaves_no_rows_behind(data: Data, tmp_path: Path) -> None:
+    fill(tmp_path)
+    (tmp_path / "lessons.jsonl.lineage.json.draft").mkdir()  # in the way
+
+    refused = data("export", "lessons.jsonl")
+
+    assert isinstance(refused.exception, UsageError) and "cannot be written" in str(refused.exception)
+    assert not (tmp_path / "lessons.jsonl").exists()
+
+
+def test_forget_deletes_a_customers_tickets_and_the_datasets_with_them(data: Data, tmp_path: Path) -> None:
+    fill(tmp_path)
+    built = json.loads(data("build", "--json").stdout)
+
+    asked = data("forget", "k7")
+    receipt = json.loads(data("forget", "k7", "--yes", "--json").stdout)
+    again = json.loads(CliRunner().invoke(app, ["import", str(tmp_path / "tickets.jsonl"), "--json"]).stdout)
+
+    assert asked.exit_code == 1 and receipt["tickets"] == 3 and receipt["datasets"] == 1
+    assert not Path(built["folder"]).exists()
+    assert (again["added"], again["forgotten"]) == (0, 3)
+
+
 def test_exclude_takes_a_person_out_of_the_next_dataset_and_back_in(data: Data, tmp_path: Path) -> None:
     fill(tmp_path)
     whole = json.loads(data("build", "--json").stdout)

@@ -229,11 +229,41 @@ def test_redacting_twice_changes_nothing_more(text: str) -> None:
         "order 1234567890123",
         "from 2026-03-01 10:00 to 2026-03-02",
         "version 10.2.13.4",
+        "at 12:30:45, on 2026:03:01 12:30:45",
+        "std::vector<int>, dead::beef and ::",
+        "in the lab 2001:db8::1 and fe80::1",
+        "ab12 cdef ghij klmn opqr",
         "12 of 340 rows, 99.95 EUR",
     ],
 )
 def test_ordinary_numbers_stay(text: str) -> None:
     assert redact(text)[0] == text
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("It is 2a00:1450:4001:82f::200e: down.", "It is [ip]: down."),
+        ("From 2A02:908:1:2:3:4:5:6/64, [2600::1]:443.", "From [ip]/64, [[ip]]:443."),
+        ("Mine is de89 3704 0044 0532 0130 00, thanks", "Mine is [iban], thanks"),
+        ("to es9121000418450200051332 paid", "to [iban] paid"),
+        ("to ES91 2100 0418 4502 0005 1332 from here", "to [iban] from here"),
+    ],
+)
+def test_ipv6_addresses_and_ibans_in_small_letters_go(text: str, redacted: str) -> None:
+    assert redact(text)[0] == redacted
+
+
+def test_a_dataset_that_was_damaged_on_disk_is_written_again_and_one_that_is_gone_says_so(tmp_path: Path) -> None:
+    dataset = build([ticket(n) for n in range(9)])
+    folder = save_dataset(dataset, tmp_path)
+    (folder / "train.jsonl").write_text('{"lesson_id": ')
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load_dataset(folder)
+
+    assert load_dataset(save_dataset(dataset, tmp_path)) == dataset
+    with pytest.raises(WeightsError, match="is not there"):
+        load_dataset(tmp_path / "gone")
 
 
 def test_a_phone_number_of_our_own_stays() -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from storage.consent import known_as
 from storage.errors import UsageError
@@ -109,6 +111,44 @@ def test_a_conversation_that_its_customer_rated_with_one_is_not_approved(tmp_pat
     assert not ticket.approved
 
 
+def told(number: int, who: int, text: str) -> dict[str, Any]:
+    return {"id": number, "author_id": who, "public": True, "body": text, "html_body": f"<p>{text}</p>"}
+
+
+COLLEAGUE = [told(1, 7, "Where is my key?"), told(2, 8, "Look under the mat, I do."), told(3, 90, "At the desk.")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "answer"),
+    [
+        ({"email_cc_ids": [8]}, "At the desk."),
+        ({"collaborator_ids": [8, 90], "follower_ids": [90]}, "At the desk."),
+        ({"collaborator_ids": [8, 90], "assignee_id": 90}, "At the desk."),
+        ({"users": [{"id": 8, "role": "end-user"}, {"id": 90, "role": "admin"}]}, "At the desk."),
+        ({"email_cc_ids": [8], "users": [{"id": 8, "role": "agent"}]}, "Look under the mat, I do.\nAt the desk."),
+        ({}, "Look under the mat, I do.\nAt the desk."),
+    ],
+    ids=["copied in", "agents follow", "an agent has it", "roles of users", "an agent who is copied in", "nobody says"],
+)
+def test_the_words_of_a_customers_colleague_are_no_answer(tmp_path: Path, changes: dict[str, Any], answer: str) -> None:
+    (ticket,) = read_tickets(write(tmp_path, "z.jsonl", zendesk(comments=COLLEAGUE, **changes)), {}).rows
+
+    assert ticket.answer == answer and ticket.agent == ("90" if answer == "At the desk." else "8")
+
+
+def test_roles_that_a_page_tells_once_hold_for_all_of_its_tickets_and_a_ticket_without_an_agent_is_counted(
+    tmp_path: Path,
+) -> None:
+    page = {
+        "tickets": [zendesk(1, comments=COLLEAGUE), zendesk(2, comments=COLLEAGUE[:2])],
+        "users": [{"id": 7, "role": "end-user"}, {"id": 8, "role": "end-user"}, {"id": 90, "role": "agent"}],
+    }
+
+    found = read_tickets(write(tmp_path, "z.json", page), {})
+
+    assert [t.answer for t in found.rows] == ["At the desk."] and found.unusable == 1
+
+
 def test_tickets_nobody_answered_are_counted_and_the_rest_is_imported(tmp_path: Path, ledger: Ledger) -> None:
     silent = zendesk(36, comments=zendesk()["comments"][:2])
 
@@ -163,8 +203,22 @@ def test_a_person_is_known_by_their_id_and_by_no_address(tmp_path: Path) -> None
         ),
         ("a &lt; b &nbsp; c", "a < b c"),
         ("<p><b>unclosed", "unclosed"),
+        ("Error <![ x", "Error <![ x"),
+        ("<![unknown[a]]> b", "<![unknown[a]]> b"),
+        ("<![if !supportLists]>1. <![endif]>Open it", "1. Open it"),
         ("", ""),
     ],
 )
 def test_html_becomes_text(html: str, text: str) -> None:
     assert html_to_text(html) == text
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["<![", "<!", "<!--", "]]>", "<", ">", "&", "</", "<a href=", "<script>", "if", "CDATA[", "x", " "]
+        )
+    )
+)
+def test_no_text_is_too_broken_to_be_read(pieces: list[str]) -> None:
+    assert isinstance(html_to_text("".join(pieces)), str)

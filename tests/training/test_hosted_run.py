@@ -17,7 +17,7 @@ from storage.ledger import Ledger
 from storage.records import Run, Ticket
 from storage.settings import Settings, load_settings
 from tests.training.tuning_server import BASE, TuningServer, tuning_server
-from training import cycle, hosted
+from training import cycle, hosted, hosted_api, hosted_steps
 from training.child import run_child
 from training.cycle import CancelledRun
 from training.hosted_steps import STEPS as HOSTED
@@ -246,6 +246,37 @@ def test_a_failed_job_fails_the_run_with_the_servers_reason(
 
     run = ended(ledger, run_id)
     assert run.state == "failed" and run.error.startswith("job ftjob-1 failed at the server: the rows break our rules")
+
+
+def test_a_job_that_is_refused_leaves_no_file_at_the_server(
+    settings: Settings, ledger: Ledger, server: TuningServer, steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosted_api, "LOOK_S", 0.0)
+    server.faults["POST fine_tuning/jobs"] = [400]
+    run_id = asked(ledger)
+    work_once(settings, ledger)
+
+    run = ended(ledger, run_id)
+    assert run.state == "failed" and "refused the job: scripted" in run.error
+    assert len(server.rows) == 2 and server.files == {} and server.jobs == {}
+    assert not (settings.weights_dir / "checkpoints" / str(run_id)).exists()
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_server_that_is_away_in_the_middle_of_a_job_has_it_cancelled_or_the_notes_of_it_stay(
+    settings: Settings, ledger: Ledger, server: TuningServer, steps: list[str], monkeypatch: pytest.MonkeyPatch, comes_back: bool
+) -> None:  # fmt: skip
+    for patience in ("PATIENCE_S", "CANCEL_PATIENCE_S"):
+        monkeypatch.setattr(hosted_steps, patience, 0.0)
+    server.states, server.faults["GET fine_tuning/jobs/ID"] = ["running"], [503] * (1 if comes_back else 2)
+    run_id = asked(ledger)
+    work_once(settings, ledger)
+
+    run, notes = ended(ledger, run_id), settings.weights_dir / "checkpoints" / str(run_id) / hosted.NOTEBOOK
+    assert run.state == "failed" and "could not be asked for job ftjob-1" in run.error
+    assert (server.jobs["ftjob-1"]["status"] == "cancelled") is comes_back and notes.exists() is not comes_back
+    assert ("wants to be cancelled by hand" in run.error) is not comes_back
+    assert (server.files == {}) is comes_back
 
 
 def test_a_dry_run_says_what_a_hosted_job_cannot_do_and_uploads_nothing(

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,16 @@ def test_rows_that_do_not_fit_are_dropped_and_counted_never_cut(train: Train, ti
     assert all(isinstance(row, Row) and len(row.ids) <= limit for row in kept)
     with pytest.raises(TooLittleData, match="none of 14 rows fits into max_tokens=5"):
         render(lessons(14), renderer, 5)
+
+
+def test_general_rows_alone_are_not_trained_on_when_every_lesson_is_too_long(tiny_folder: Path) -> None:
+    renderer = LoadedModel.load(tiny_folder, device="cpu").renderer
+    long, short = lessons(2)
+    long = replace(long, source="ticket", answer="Open the menu. " * 200)
+    short = replace(short, source="replay", answer="Yes.")
+
+    with pytest.raises(TooLittleData, match="none of 1 lessons fits into max_tokens=256; general rows do"):
+        render([long, short], renderer, 256)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_learning_rate(tiny_folder: Path) -> None:

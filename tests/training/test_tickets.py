@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from storage.errors import UsageError
+from storage.forgetting import forget
 from storage.ledger import Ledger
-from training.tickets import import_file, read_tickets
+from training.sources import ticket_lessons
+from training.tickets import Imported, import_file, read_tickets
 
 
 def write(tmp_path: Path, name: str, text: str | bytes) -> Path:
@@ -38,6 +40,88 @@ def test_jsonl_is_read_and_importing_twice_adds_nothing(tmp_path: Path, ledger: 
     first, again = (import_file(path, {}, ledger=ledger, actor="me") for _ in range(2))
     assert (first.added, first.known, again.added, again.known) == (3, 0, 0, 3)
     assert [t.approved for t in sorted(ledger.lessons.tickets(), key=lambda t: t.question)] == [True, True, False]
+
+
+def brought(tmp_path: Path, ledger: Ledger, *rows: dict[str, object], **columns: str) -> Imported:
+    plain = {"ticket_id": "7", "conversation_id": "c7", "question": "How long does it take?", "answer": "One day."}
+    text = "\n".join(json.dumps({**plain, **row}) for row in rows)
+    return import_file(write(tmp_path, "t.jsonl", text), columns, ledger=ledger, actor="me")
+
+
+def taught(ledger: Ledger) -> list[str]:
+    return [lesson.answer for lesson in ticket_lessons(ledger.lessons.tickets(), "Be brief.")]
+
+
+def test_a_ticket_that_is_solved_later_is_learned_and_one_that_is_disliked_later_is_not(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    brought(tmp_path, ledger, {"approved": False})
+    assert taught(ledger) == []
+    solved = brought(tmp_path, ledger, {"approved": True})
+    assert taught(ledger) == ["One day."]
+    disliked = brought(tmp_path, ledger, {"approved": False})
+
+    assert taught(ledger) == []
+    assert [(x.added, x.known, x.changed) for x in (solved, disliked)] == [(0, 1, 1)] * 2
+
+
+def test_of_two_answers_the_one_that_was_imported_last_counts_even_if_it_was_known_before(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    for answer in ("One day.", "Two days.", "One day."):
+        done = brought(tmp_path, ledger, {"answer": answer})
+
+    assert taught(ledger) == ["One day."] and (done.added, done.known, done.changed) == (0, 1, 1)
+    assert brought(tmp_path, ledger, {"answer": "One day."}).changed == 0
+
+
+def test_a_file_with_two_answers_to_one_question_changes_nothing_when_it_is_imported_again(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    both = ({"answer": "One day."}, {"answer": "Two days."})
+    brought(tmp_path, ledger, *both)
+    before = taught(ledger)
+
+    again = [brought(tmp_path, ledger, *both) for _ in range(2)]
+
+    assert [x.changed for x in again] == [0, 0] and taught(ledger) == before
+
+
+def test_who_asked_is_learned_from_a_second_import_and_kept_when_a_third_does_not_say(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    brought(tmp_path, ledger, {"who": "k1"})
+    mapped = brought(tmp_path, ledger, {"who": "k1"}, customer="who")
+    silent = brought(tmp_path, ledger, {"who": "k1"})
+
+    assert [t.customer for t in ledger.lessons.tickets()] == ["k1"] and (mapped.changed, silent.changed) == (1, 0)
+    ledger.consent.exclude("k1", actor="ines")
+    barred = ledger.consent.barred()
+    assert ticket_lessons(ledger.lessons.tickets(), "Be brief.", barred) == []
+
+
+def test_a_changed_date_moves_no_conversation_across_the_line_and_counts_as_a_new_lesson(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    brought(tmp_path, ledger, {"created_at": "2026-03-10"})
+    ledger.runs.cancel(ledger.runs.request(reason="cli", requested_by="me", overrides={}))
+    assert brought(tmp_path, ledger, {"created_at": "2026-03-10"}).changed == 0
+    assert ledger.lessons.count_since_last_run(with_slack=False) == 0
+
+    brought(tmp_path, ledger, {"created_at": "2026-02-27"})
+
+    (ticket,) = ledger.lessons.tickets()
+    assert (ticket.created_at, ticket.began) == ("2026-02-27", "2026-03-10")
+    assert ledger.lessons.count_since_last_run(with_slack=False) == 1
+
+
+def test_what_a_forgotten_person_asked_stays_out_of_a_second_import(tmp_path: Path, ledger: Ledger) -> None:
+    brought(tmp_path, ledger, {"customer": "k1"})
+    forget(ledger, tmp_path / "datasets", "k1", actor="ines")
+
+    again = brought(tmp_path, ledger, {"customer": "k1"})
+
+    assert (again.added, again.known, again.forgotten) == (0, 0, 1) and ledger.lessons.tickets() == ()
 
 
 def test_every_faulty_row_is_named_and_nothing_is_imported(tmp_path: Path, ledger: Ledger) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -12,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from storage.errors import Busy
 from storage.ledger import Ledger
 from storage.records import Run
 from storage.settings import Settings, load_settings
-from training import worker
+from training import cycle, worker
 from training.worker import Stopped, run_worker, work_once
 
 
@@ -107,6 +109,53 @@ def test_a_stop_in_the_middle_of_a_run_is_not_swallowed(
 
     run = ledger.runs.get(run_id)
     assert run and run.finished_at is None
+
+
+@pytest.fixture
+def other(ledger: Ledger) -> Iterator[sqlite3.Connection]:
+    """Another process at the same file; this one loses its patience soon."""
+    connection = sqlite3.connect(ledger.path, isolation_level=None)
+    with ledger.connections.patience(0.05):
+        yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize("ends", ["lock", "stop"])
+def test_a_run_that_meets_a_locked_ledger_or_is_stopped_beside_one_waits_to_be_resumed(
+    settings: Settings, ledger: Ledger, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    kept = settings.weights_dir / "checkpoints" / "1"
+
+    def locked(work: cycle.Cycle, _: Any) -> None:
+        kept.mkdir(parents=True)
+        other.execute("BEGIN IMMEDIATE")
+        if ends == "stop":
+            raise Stopped
+        work.move("building")
+
+    monkeypatch.setattr("training.cycle.Cycle.build", locked)
+    run_id = ask(ledger)
+    with pytest.raises(Stopped if ends == "stop" else Busy):
+        work_once(settings, ledger)
+    other.execute("COMMIT")
+
+    left = ledger.runs.get(run_id)
+    assert left and (left.finished_at, left.error) == (None, "") and kept.exists()
+
+
+def test_a_run_that_met_a_lock_which_is_over_is_resumed_at_once(
+    settings: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: Any) -> None:
+        raise Busy("the ledger was locked")
+
+    monkeypatch.setattr("training.cycle.Cycle.build", locked)
+    ask(ledger)
+    with pytest.raises(Busy):
+        work_once(settings, ledger)
+
+    resumed = ledger.runs.claim(owner="next", lease_s=60)
+    assert resumed and resumed.fence == 2
 
 
 def test_a_setting_that_became_impossible_fails_the_run_and_not_the_worker(tmp_path: Path, ledger: Ledger) -> None:
