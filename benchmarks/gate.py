@@ -3,7 +3,8 @@
     python benchmarks/gate.py [--quick] [--json] [--real] [--room DIR] [--kept FILE]
 
 Simulation: trials of right-or-wrong items at the pooled margin of the default policy (2.5 points), over true differences of
-−8 to +2 points, 4 to 20 % of items flipping, alone or in correlated clusters; the code is eval/sequential.py's own. The
+−8 to +2 points, 4 to 20 % of items flipping, alone or in correlated clusters; the rule is the gate's for right or wrong, held
+equal by tests/eval/test_sequential.py (shares, which runs ask in rounds: docs/decisions/0010). The
 fixed test is the same bound with one look, its number of items searched so that it promotes as often at a difference of 0.
 `items_unchanged_ratio` is at a true difference of 0, `items_healthy_ratio` at +1 point, `items_broken_ratio` at −8: the mean
 over all cells, spread over them. Replay and properties run the whole gate on random scorecards. All seeded.
@@ -236,6 +237,10 @@ def of_properties(count: int) -> list[dict[str, Any]]:
         unmade += before == "PROMOTE" and after != "PROMOTE"
         unknown = spoiled(case.raised, number % len(SHOWN), UNKNOWN[number // len(SHOWN) % len(UNKNOWN)])
         blind += decide(base=case.base, champion=None, candidate=unknown, policy=case.policy).verdict == "PROMOTE"
+        rival = spoiled(replace(case.raised, adapter_digest=CHAMPION), 0, UNKNOWN[number % len(UNKNOWN)])
+        blind += (
+            decide(base=case.base, champion=rival, candidate=case.candidate, policy=case.policy).verdict == "PROMOTE"
+        )
         found[after] += 1
     print_verdicts("judged", found)
     return [

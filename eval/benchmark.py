@@ -56,8 +56,9 @@ class Benchmark:
 
     `expects` names each (benchmark, metric) that a whole measurement gives; `digest` covers rows, prompts and settings;
     `cost` is about how many characters the model reads (one that it writes counts as five): cheap ones come first.
-    `left_out` names the drawn items that nobody is asked, since the run's training rows hold them. `rounds`, where the
-    items can be asked in slices (eval/slices.py): one measurement a look, which together have the items of `measure`.
+    `left_out` names the drawn items that nobody is asked, since the run's training rows hold them; `emptied` each part that
+    lost too many of them to be asked at all. `rounds`, where the items can be asked in slices (eval/slices.py): one
+    measurement a look, which together have the items of `measure`.
     """
 
     name: str
@@ -67,15 +68,18 @@ class Benchmark:
     cost: int
     measure: Measure
     left_out: tuple[str, ...] = ()
+    emptied: tuple[str, ...] = ()
     rounds: tuple[Measure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hand:
-    """The rows of one pool that are asked, and the ids of those that training has seen."""
+    """The rows of one pool that are asked, the ids of those that training has seen, and the pool's name where too few are
+    left to ask."""
 
     rows: tuple[Row, ...]
     left_out: tuple[str, ...]
+    emptied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,17 +111,19 @@ class Deal:
         chosen = [rows[i] for i in sorted(pool[place] for place in places)]
         kept = tuple(row for row in chosen if not self.known(row))
         gone = tuple(str(row["id"]) for row in chosen if row not in kept)
-        return Hand(rows=kept if len(kept) > 1 else (), left_out=gone)
+        if len(kept) > 1:
+            return Hand(rows=kept, left_out=gone)
+        return Hand(rows=(), left_out=gone, emptied=(name,) if gone else ())
 
     def _is_open(self, name: str, row: Row, size: int) -> bool:
         return size < SEALED_FROM or int(digest_of(["sealed", name, str(row["id"])]), 16) % ONE_IN > 0
 
 
-def nothing(name: str, left_out: tuple[str, ...] = ()) -> Benchmark:
+def nothing(name: str, hand: Hand) -> Benchmark:
     """A benchmark of which nothing is left to ask."""
     return Benchmark(
-        name=name, domain="general", expects=(), digest="", cost=0, measure=lambda *_: (), left_out=left_out
-    )
+        name=name, domain="general", expects=(), digest="", cost=0, measure=lambda *_: (), left_out=hand.left_out,
+        emptied=hand.emptied)  # fmt: skip
 
 
 def draw(count: int, wanted: int, *, seed: int, name: str) -> list[int]:

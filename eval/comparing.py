@@ -1,7 +1,8 @@
 """Two scorecards, compared score by score: paired per item, clustered, with what each difference proves.
 
 Promise: what cannot be paired is unknown, with its reason, and never zero. A loss is proven when it is real after Holm's
-correction over all gating scores, and past its margin. Of a trial that ended early it is proven by bets that hold at any
+correction over all gating scores, and past its margin. Nothing is proven kept or gained by fewer clusters than the
+confidence needs, however they turn out. Of a trial that ended early it is proven by bets that hold at any
 time, and enough is kept by the boundary of that look; the margin stays that of the whole hand.
 Knows pairs of scores and a policy; the verdict is eval/gate.py's.
 """
@@ -10,7 +11,7 @@ import math
 from dataclasses import replace
 
 from eval.pairing import Pair, pairs_of
-from eval.policy import ADVISORY, RIGHT_OR_WRONG, Margin, Policy, above_chance, margin_of
+from eval.policy import ADVISORY, PROVEN_ONLY, RIGHT_OR_WRONG, Margin, Policy, above_chance, margin_of
 from eval.sequential import LOOKS, Trial
 from eval.statistics import (
     DIGITS,
@@ -18,6 +19,7 @@ from eval.statistics import (
     Interval,
     Unseen,
     certifiable_loss,
+    fewest_clusters,
     holm,
     items_that_would_decide,
     loss_p_value,
@@ -67,7 +69,7 @@ def _measured(pair: Pair, policy: Policy) -> tuple[Comparison, Interval | None]:
         gates=gates(pair),
         state="unknown",
     )
-    fault = _pairing_fault(reference, candidate)
+    fault = _pairing_fault(reference, candidate) or _too_few(pair, policy)
     if fault or candidate is None:
         return replace(blank, note=fault), None
     differences, clusters = _paired(reference, candidate)
@@ -130,20 +132,33 @@ def _finite(value: float) -> float:
 
 
 def _pairing_fault(reference: Score, candidate: Score | None) -> str:
-    """Why two scores cannot be paired, or nothing."""
+    """Why two scores cannot be paired, or nothing. A reference without items says itself why it has none."""
+    if not reference.items:
+        return reference.signature or "no items"
     if candidate is None:
         return UNMEASURED
-    if not reference.items:
-        return "no items"
     ours, theirs = [i.item_id for i in reference.items], [i.item_id for i in candidate.items]
     if len(set(ours)) != len(ours) or len(set(theirs)) != len(theirs):
         return "an item is measured twice"
     if set(ours) != set(theirs):
         return "measured on different items"
-    if len({i.cluster for i in reference.items}) < 2:
+    if _clusters(reference) < 2:
         return "all items are of one cluster"
     values = [reference.value, candidate.value, *(i.value for s in (reference, candidate) for i in s.items)]
     return "" if all(map(math.isfinite, values)) else "some values are not numbers"
+
+
+def _too_few(pair: Pair, policy: Policy) -> str:
+    """Why no bound on the whole of these items can be trusted, or nothing. Follows from the reference alone, and is not
+    asked of what is shown only, nor of what only a proven loss decides."""
+    have, wanted = _clusters(pair.whole), fewest_clusters(policy.level)
+    if have >= wanted or not gates(pair) or pair.whole.metric in PROVEN_ONLY:
+        return ""
+    return f"its {pair.whole.n} items are of {have} clusters, such as conversations or subtasks; at least {wanted} are needed"
+
+
+def _clusters(score: Score) -> int:
+    return len({item.cluster for item in score.items})
 
 
 def _paired(reference: Score, candidate: Score) -> tuple[list[float], list[str]]:
@@ -156,15 +171,16 @@ def _paired(reference: Score, candidate: Score) -> tuple[list[float], list[str]]
 def _judged(c: Comparison, interval: Interval, adjusted: float | None, pair: Pair, policy: Policy) -> Comparison:
     must_gain = _must_gain(pair, policy)
     proven = adjusted is not None and adjusted < 1 - policy.confidence
-    judged = replace(c, p_loss=adjusted, state=_state(interval, c.margin, must_gain, proven))
+    enough = _clusters(pair.reference) >= fewest_clusters(c.confidence)
+    judged = replace(c, p_loss=adjusted, state=_state(interval, c.margin, must_gain, proven, enough))
     return replace(judged, note=_note(judged, interval, pair, policy, must_gain))
 
 
-def _state(interval: Interval, margin: float, must_gain: bool, proven: bool) -> ComparisonState:
-    """What is proven. A loss is proven when it is real and past the margin."""
-    if interval.low > 0:
+def _state(interval: Interval, margin: float, must_gain: bool, proven: bool, enough: bool) -> ComparisonState:
+    """What is proven. A loss is proven when it is real and past the margin; nothing else by too few clusters."""
+    if enough and interval.low > 0:
         return "gain"
-    if not must_gain and interval.low > -margin:
+    if enough and not must_gain and interval.low > -margin:
         return "kept"
     return "lost" if proven and interval.mean < -margin else "undecided"
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 
+from bot.engine.model import LoadedModel
 from eval.benchmark import Answerer, Benchmark, Measure, Measured
+from eval.hosted import HostedModel
 from eval.joining import joined
 from eval.metrics import finite
 from eval.sequential import LOOKS
@@ -142,8 +144,8 @@ class Desk:
         return self._key_of(benchmark, measured.benchmark, measured.metric, look)
 
     def _key_of(self, benchmark: Benchmark, name: str, metric: str, look: int) -> str:
-        """Equal only for the same weights, adapter, template, rows, prompts, settings, metric, way to compute it and part
-        of the hand."""
+        """Equal only for the same weights and number type, adapter, template, rows, prompts, settings, metric, way to
+        compute it and part of the hand."""
         model = self.answerer.model
         whole = digest_of(
             [
@@ -154,6 +156,7 @@ class Desk:
                 benchmark.digest,
                 name,
                 metric,
+                *_number_type(model),
             ]
         )
         return digest_of([whole, "look", look]) if 0 < look < LOOKS else whole
@@ -200,6 +203,14 @@ class Desk:
         if self.run_id is not None:
             for text in texts:
                 self.ledger.runs.note(self.run_id, "scoring", text)
+
+
+def _number_type(model: LoadedModel | HostedModel) -> tuple[str, ...]:
+    """Of a model in memory, where it is not float32, whose scores keep the keys that they always had; a server tells none."""
+    if not isinstance(model, LoadedModel):
+        return ()
+    name = str(model.model.dtype).removeprefix("torch.")
+    return () if name == "float32" else (name,)
 
 
 def fault(measured: Measured) -> str:

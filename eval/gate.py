@@ -2,8 +2,8 @@
 
 Promises: it promotes only what is proven better on target and proven no worse, within the margin, on everything general,
 and only after it has shown on this very suite that it lets the unchanged base pass and refuses a planted loss; the
-reference is always the original base, so that small losses cannot add up; unknown is not zero: a missing benchmark, a NaN
-or an empty suite never promotes. Raising a candidate's score never turns PROMOTE into anything else.
+reference is always the original base, so that small losses cannot add up; unknown is not zero: a missing benchmark, a NaN, an empty suite, a champion that could not
+be measured or too few clusters never promote. Raising a candidate's score never turns PROMOTE into anything else.
 Knows scores. Does not know where they come from, nor how a champion is switched.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from eval.comparing import GROWN, compare_all
+from eval.comparing import GROWN, UNMEASURED, compare_all
 from eval.policy import PROVEN_ONLY, Policy, above_chance, policy_from
 from eval.selftest import planted, unchanged
 from eval.wording import amount, figure, in_words
@@ -58,9 +58,16 @@ def weaker_may_pass(decision: Decision) -> bool:
     and the target is not what it failed on."""
     must_gain = {(benchmark, metric) for benchmark, metric in decision.policy["must_gain"]}
     gating = [c for c in decision.comparisons if c.gates]
-    missed = any((c.benchmark, c.metric) in must_gain and c.state not in ("gain", "unknown") for c in gating)
+    missed = any((c.benchmark, c.metric) in must_gain and _failed(c) for c in gating)
     over = any(c.domain == "general" and (c.state in ("lost", "undecided") or -c.gain > c.margin) for c in gating)
     return decision.verdict != "PROMOTE" and over and not missed
+
+
+def _failed(c: Comparison) -> bool:
+    """Whether a target is not what it must be: better than the base, no worse than the champion. One that a suite which
+    ended early never came to did not fail."""
+    wanted = ("gain",) if c.against == "base" else ("gain", "kept")
+    return c.state not in wanted and c.note != UNMEASURED
 
 
 def policy_body(policy: Policy) -> dict[str, Any]:

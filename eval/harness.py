@@ -22,6 +22,7 @@ from eval.metrics import choice_probabilities
 from storage.records import ItemScore
 
 Sample = dict[str, Any]
+FEW_SHOT_SEED = 1_234  # of the examples before a question; lm-eval's own default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +45,11 @@ def run_tasks(
 ) -> dict[str, list[Sample]]:
     """What lm-eval logged for each item, by task. `chosen`: only those positions of each task, none of them empty.
 
+    Few-shot examples are drawn anew with the same seed, so that every answerer sees the same prompts in whatever process.
     `chat`: prompts go through the chat template; continuations of plain text (most multiple choice) must not.
     """
+    for task in tasks.values():
+        task.set_fewshot_seed(FEW_SHOT_SEED)
     wants_greedy = any(task.OUTPUT_TYPE == "loglikelihood" for task in tasks.values())
     lm = AnswererLM(answerer, tell, wants_greedy=wants_greedy)
     with quiet():

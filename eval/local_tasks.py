@@ -5,7 +5,7 @@ eval/tasks, their rows in eval/data or in the suite that `evenkeel suite fetch` 
 splits one into benchmarks of their own. The operator's lie beside their rows in DATA_DIR/tasks.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -25,6 +25,19 @@ from storage.errors import ConfigurationError
 from storage.settings import Settings
 
 TASKS = Path(__file__).parent / "tasks"
+RESERVED = frozenset(
+    {
+        "support",
+        "general",
+        "open_text",
+        "instruct_answers",
+        "refusal",
+        "over_refusal",
+        "honesty",
+        "diversity",
+        "instructions",
+    }
+)  # scores of ours that no task file makes; what follows a dot in a name is a part of one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,18 +54,29 @@ class LocalTask:
 
 
 def local_tasks(settings: Settings) -> dict[str, LocalTask]:
-    """All task files by name. Raises ConfigurationError for one in DATA_DIR/tasks that cannot be read."""
+    """All task files by name. Raises ConfigurationError for one in DATA_DIR/tasks that cannot be read, or whose name is
+    taken or has a dot."""
     ours = {
         name: LocalTask(config=config, rows=_our_rows(_rows_file(config), settings.suite_dir), ours=True)
         for name, config in _our_configs().items()
     }
     theirs = dict(_theirs(settings.tasks_dir))
-    taken = sorted(set(ours) & set(theirs))
-    if taken:
-        raise ConfigurationError(
-            f"{settings.tasks_dir}: {taken[0]} is the name of a task that Evenkeel has. Next: rename it."
-        )
+    for name in sorted(theirs):
+        _require_free(name, settings.tasks_dir, {*ours, *RESERVED})
     return ours | theirs
+
+
+def _require_free(name: str, folder: Path, taken: Collection[str]) -> None:
+    """A name of its own without a dot: under one of ours, or one of a part, a task would be judged as what it is not."""
+    if name in taken:
+        raise ConfigurationError(
+            f"{folder}: {name} is the name of a benchmark that Evenkeel has. Next: rename the task."
+        )
+    if "." in name:
+        raise ConfigurationError(
+            f"{folder}: the task name {name} has a dot, by which parts of a benchmark are told, and parts have wider margins. "
+            f"Next: call it {name.replace('.', '_')}."
+        )
 
 
 @cache
@@ -112,7 +136,7 @@ def local_benchmark(task: LocalTask, deal: Deal) -> Benchmark:
         return _choices(task.config, {name: deal.hand(name, part) for name, part in _parts(task.config, rows).items()})
     hand = deal.hand(task.name, rows)
     if not hand.rows:
-        return nothing(task.name, hand.left_out)
+        return nothing(task.name, hand)
     return task_benchmark(task.name, {task.name: _readable_task(task, hand.rows)}, left_out=hand.left_out)
 
 
@@ -150,6 +174,7 @@ def _choices(config: Mapping[str, Any], hands: Mapping[str, Hand]) -> Benchmark:
         cost=sum(_cost(row) for rows in asked.values() for row in rows),
         measure=partial(_measure, config, asked, metrics),
         left_out=tuple(name for hand in hands.values() for name in hand.left_out),
+        emptied=tuple(name for hand in hands.values() for name in hand.emptied),
         rounds=tuple(partial(_measure, config, part_of_it, metrics) for part_of_it in rows_by_look(asked)),
     )
 

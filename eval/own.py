@@ -64,13 +64,14 @@ def _hand(name: str, *, deal: Deal, by: str | None = None) -> Hand:
     return Hand(
         rows=tuple(row for hand in hands for row in hand.rows),
         left_out=tuple(item_id for hand in hands for item_id in hand.left_out),
+        emptied=tuple(part.rstrip(".") for hand in hands for part in hand.emptied),
     )
 
 
 def _dealt(make: Callable[..., Benchmark], hand: Hand, *more: str) -> Benchmark:
-    return (
-        replace(make(hand.rows, *more), left_out=hand.left_out) if hand.rows else nothing(make.__name__, hand.left_out)
-    )
+    if not hand.rows:
+        return nothing(make.__name__, hand)
+    return replace(make(hand.rows, *more), left_out=hand.left_out, emptied=hand.emptied)
 
 
 def open_text(rows: Sequence[Row]) -> Benchmark:

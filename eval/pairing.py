@@ -16,7 +16,7 @@ from storage.records import ItemScore, Score, Scorecard
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """One score of a reference beside the candidate's, and the champion's where there is one.
+    """One score of a reference beside the candidate's, and the champion's where it was measured: in a run, on the target.
 
     `reference` has the items that the candidate was asked, `whole` all of them. `most`: what one item can lose at most,
     more than 1 where the pool gives it more weight.
@@ -36,7 +36,7 @@ class Pair:
 
 
 def pairs_of(base: Scorecard, champion: Scorecard | None, candidate: Scorecard) -> Iterator[Pair]:
-    """Every base score, wholes and the pool first, then the champion's target scores."""
+    """Every base score, wholes and the pool first, then the champion's target scores, measured or not."""
     part = _part(base, candidate)
     theirs = _with_wholes(candidate, base)
     serving = _with_wholes(_part(champion, candidate), base) if champion else None
@@ -50,10 +50,18 @@ def pairs_of(base: Scorecard, champion: Scorecard | None, candidate: Scorecard) 
             champion=serving.get(name, metric) if serving else None,
             most=most if metric == POOLED else 1.0,
         )
-    for score in champion.scores if champion else ():
+    for score in (*champion.scores, *_unmeasured(champion, base)) if champion else ():
         if score.domain == "target":
             theirs_alone = candidate.get(score.benchmark, score.metric)
             yield Pair(reference=score, whole=score, candidate=theirs_alone, against="champion")
+
+
+def _unmeasured(champion: Scorecard, base: Scorecard) -> Iterator[Score]:
+    """What the base has on the target and the champion lacks, as scores without items: nobody may pass for want of a rival."""
+    for score in base.scores:
+        if score.domain == "target" and champion.get(score.benchmark, score.metric) is None:
+            why = "not measured on the champion"
+            yield replace(score, value=math.nan, n=0, items=(), chance=None, signature=why)
 
 
 def _part(card: Scorecard, candidate: Scorecard) -> Scorecard:
@@ -140,7 +148,7 @@ def wholes(scores: tuple[Score, ...]) -> Iterator[Score]:
     """One score over all items of each benchmark that is measured in parts."""
     families: dict[tuple[str, str], list[Score]] = {}
     for score in scores:
-        if "." in score.benchmark and score.metric not in ADVISORY:
+        if "." in score.benchmark and score.items and score.metric not in ADVISORY:
             families.setdefault((_family(score), score.metric), []).append(score)
     for (family, _), parts in families.items():
         if len(parts) > 1:

@@ -11,7 +11,7 @@ from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
 from eval.benchmark import Answerer, Benchmark, Deal, Measured, Tell, nothing
-from eval.harness import Choice, Sample, accuracies, choice_scores, quiet, run_tasks
+from eval.harness import FEW_SHOT_SEED, Choice, Sample, accuracies, choice_scores, quiet, run_tasks
 from eval.metrics import bits_per_byte
 from storage.digests import digest_of
 from storage.errors import ConfigurationError, EvenkeelError
@@ -30,9 +30,14 @@ def known_tasks() -> TaskManager:
 def registry_benchmark(name: str, deal: Deal) -> Benchmark:
     """A task, group or tag of lm-eval's registry, one hand over all of its tasks together.
 
-    Raises ConfigurationError for a name that lm-eval does not know or that we cannot read; EvenkeelError when its rows
-    cannot be had.
+    Raises ConfigurationError for a name that lm-eval does not know or that we cannot read, and for one with a dot, which
+    would be judged as a part of a benchmark; EvenkeelError when its rows cannot be had.
     """
+    if "." in name:
+        raise ConfigurationError(
+            f"GENERAL_TASKS: {name} has a dot, by which parts of a benchmark are told. Next: copy its task file into "
+            "DATA_DIR/tasks under another name."
+        )
     if name not in known_tasks().all_tasks:
         raise ConfigurationError(
             f"GENERAL_TASKS: {name!r} is neither a task file here nor a task of lm-eval. Next: correct the name."
@@ -45,7 +50,7 @@ def registry_benchmark(name: str, deal: Deal) -> Benchmark:
     ]
     hand = deal.hand(name, pool)
     if not hand.rows:
-        return nothing(name, hand.left_out)
+        return nothing(name, hand)
     chosen = Chosen()
     for row in hand.rows:
         chosen.setdefault(row["task"], []).append(row["position"])
@@ -76,8 +81,10 @@ def task_benchmark(
 
 
 def _settings(task: Task) -> dict[str, Any]:
-    """What a task does, but for the function that hands it our rows: its name in memory differs in every process."""
-    return {key: value for key, value in task.dump_config().items() if key != "custom_dataset"}
+    """What a task does, but for the function that hands it our rows: its name in memory differs in every process. With
+    examples before its questions, the seed that they are drawn with."""
+    kept = {key: value for key, value in task.dump_config().items() if key != "custom_dataset"}
+    return kept | ({"few_shot_seed": FEW_SHOT_SEED} if kept.get("num_fewshot") else {})
 
 
 def _load(name: str) -> dict[str, Task]:

@@ -35,7 +35,7 @@ def final_look(
     A benchmark of two looks is one score over all items seen: of a hand that a trial left early, over what was asked of it,
     judged as at the last look. Without a sealed item the cards stay as they are. Costs a
     pass over the sealed items for each of the two, the base's unless known from an earlier look. Raises EvenkeelError
-    when the base cannot be measured on them.
+    when the base cannot be measured on them; what the candidate cannot be measured on leaves its card, and so is unknown.
     """
     if not plan.general:
         return dict(cards)
@@ -49,16 +49,21 @@ def final_look(
             desk.note(*plan.notes)
             require_whole(sealed[subject], plan, desk.faults)
     return {
-        subject: replace(_widened(card, sealed.get(subject), ledger), suite_digest=digest)
+        subject: replace(_widened(card, sealed.get(subject), plan, ledger), suite_digest=digest)
         for subject, card in cards.items()
     }
 
 
-def _widened(card: Scorecard, sealed: Scorecard | None, ledger: Ledger) -> Scorecard:
-    """The card with each sealed score joined to its own, and kept; one that has no sealed score stays as it was."""
+def _widened(card: Scorecard, sealed: Scorecard | None, plan: Plan, ledger: Ledger) -> Scorecard:
+    """The card with each sealed score joined to its own, and kept; a score of which nothing is sealed stays as it was.
+
+    One whose sealed items were asked and gave no score is left out: what its hand showed is not the whole answer.
+    """
     scores = []
     for one in card.scores:
         more = sealed.get(one.benchmark, one.metric) if sealed else None
+        if more is None and sealed and (one.benchmark, one.metric) in plan.expects:
+            continue
         if more is not None:
             one = joined(one, more, key=digest_of([one.key, more.key]), look=LOOKS if one.look else 0)
             ledger.scores.add(one, base_digest=card.base_digest, adapter_digest=card.adapter_digest)

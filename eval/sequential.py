@@ -30,7 +30,11 @@ GRID = 601
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A comparison of right-or-wrong items that is planned for `items` of them and tolerates a loss of `margin`."""
+    """A comparison of right-or-wrong items that is planned for `items` of them and tolerates a loss of `margin`.
+
+    Its words are those of `paired_interval` with FLIP at the level of each look, and of `p_loss`, by which eval/comparing.py
+    judges; from counts, so that thousands of trials can be simulated at once. A test holds the two together.
+    """
 
     margin: float
     items: int

@@ -80,6 +80,16 @@ def threshold(confidence: float, clusters: int) -> float:
     return float(stats.t.ppf(confidence, clusters - 1)) * math.sqrt(clusters / (clusters - 1))
 
 
+def fewest_clusters(confidence: float) -> int:
+    """Below so many clusters no bound is as sure as `confidence`: 5 at 95 %.
+
+    All of C clusters lie on one side of the truth once in 2**C, though their spread is small, and no bound without added
+    items lies beyond the farthest of them. Measured at an effect of zero: a gain is found 24 times in 100 with 2 clusters,
+    12 with 3, 6 with 4.
+    """
+    return math.ceil(round(-math.log2(1 - confidence), DIGITS))
+
+
 def _reach(centred: Floats, sizes: Floats, wanted: float, unseen: Unseen | None, mean: float) -> float:
     """How far below the mean the bound lies. `centred` (C,): cluster sums less what the mean gives them."""
     values, all_sizes, weights = _with_unseen(centred, sizes, unseen, mean)

@@ -23,11 +23,14 @@ from storage.digests import digest_of
 from storage.errors import EvenkeelError
 from storage.ledger import Ledger
 from storage.picks import WinRate
-from storage.records import Lesson, Scorecard
+from storage.records import Lesson, Score, Scorecard
 from storage.settings import Settings
 
 ALWAYS = ("languages", "arithmetic")  # tasks of ours that every plan has
 NAMED = 5  # left-out items that are named
+UNASKED = "unasked"  # the metric of what was asked for and cannot be
+NOT_HERE = "not on this disk. Next: evenkeel suite fetch, or take it out of GENERAL_TASKS"
+ALL_KNOWN = "too few items are left that the training rows do not hold"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +38,7 @@ class Plan:
     """Which general benchmarks with which items, and how the target is measured. Equal digests: comparable scorecards.
 
     All answerers of one run are asked by one plan; plans of two runs ask different items and are not comparable.
-    `missing` says in a sentence each which benchmark was asked for and is not on this disk: no answerer is asked it.
+    `missing` names the benchmarks that GENERAL_TASKS asks for and that are not on this disk: no answerer is asked them.
     """
 
     general: tuple[Benchmark, ...]
@@ -62,7 +65,16 @@ class Plan:
     @property
     def notes(self) -> tuple[str, ...]:
         """What an operator must know of the plan: what is not there, and which items nobody is asked."""
-        return (*self.missing, *(_left_out(b) for b in self.general if b.left_out))
+        return (
+            *(f"{name} is {NOT_HERE}" for name in self.missing),
+            *(_left_out(b) for b in self.general if b.left_out),
+        )
+
+    @property
+    def unasked(self) -> tuple[tuple[str, str], ...]:
+        """(name, why) of each general benchmark, or part of one, that should be asked and cannot be."""
+        emptied = (name for benchmark in self.general for name in benchmark.emptied)
+        return (*((name, NOT_HERE) for name in self.missing), *((name, ALL_KNOWN) for name in emptied))
 
 
 def _left_out(benchmark: Benchmark) -> str:
@@ -90,7 +102,7 @@ def plan_from(settings: Settings, *, turn: int = 0, sealed: bool = False, train:
     general = (local_benchmark(tasks[n], deal) if n in tasks else registry_benchmark(n, deal) for n in asked)
     return Plan(
         general=tuple(benchmark for benchmark in (*general, *own) if benchmark.expects or benchmark.left_out),
-        missing=() if sealed else tuple(f"{n} is not on this disk. Next: evenkeel suite fetch" for n in absent),
+        missing=() if sealed else tuple(absent),
         seed=settings.seed,
         target_items=settings.target_items,
         target_generations=settings.target_generations,
@@ -119,7 +131,8 @@ def score(
     no better at than guessing, and how often reviewers picked this adapter. Cheap benchmarks are measured first; once
     `watch` knows that the verdict is certain, the rest is spared, and once enough is proven, the rest of the choices.
     Raises EvenkeelError when the base itself lacks a general score: nothing could be compared on it, and a gate that
-    never sees a benchmark cannot call it unknown. What was measured until then is kept. Only a hosted base may lack what
+    never sees a benchmark cannot call it unknown. What nobody can be asked is on the base's card, without items, so that the
+    gate holds and says why. What was measured until then is kept. Only a hosted base may lack what
     its server does not give: then the target's bits per byte are among it, without which the gate holds.
     """
     target = target_benchmarks(
@@ -131,6 +144,8 @@ def score(
     measured = desk.line(line)
     ledger.doubt.keep(model.base_digest, adapter, threshold(pairs_of(measured)))
     scores = tuple(one for one in measured if one.metric != CONFIDENCE)
+    if adapter is None:
+        scores += unasked(plan, model.base_digest, ledger)
     card = Scorecard(
         base_digest=model.base_digest, adapter_digest=adapter, suite_digest=plan.digest, scores=scores,
         template_digest=model.renderer.template_digest)  # fmt: skip
@@ -146,6 +161,19 @@ def score(
         if not unread:
             require_whole(card, plan, desk.faults)
     return card
+
+
+def unasked(plan: Plan, base_digest: str, ledger: Ledger) -> tuple[Score, ...]:
+    """A score without items for each benchmark that nobody can be asked, kept; its signature says why."""
+    scores = tuple(
+        Score(
+            key=digest_of([UNASKED, base_digest, name, why]), benchmark=name, metric=UNASKED, domain="general",
+            direction="higher", unit="", value=0.0, stderr=0.0, n=0, items=(), signature=why)
+        for name, why in plan.unasked
+    )  # fmt: skip
+    for one in scores:
+        ledger.scores.add(one, base_digest=base_digest, adapter_digest=None)
+    return scores
 
 
 def picked(rate: WinRate) -> tuple[str, ...]:

@@ -29,6 +29,16 @@ def changed(card: Scorecard, benchmark: str, **changes: object) -> Scorecard:
     return replace(card, scores=scores)
 
 
+def first_items(card: Scorecard, n: int, *names: str) -> Scorecard:
+    """The card with so few items of these benchmarks, or of all; two make a cluster."""
+
+    def cut(one: Score) -> Score:
+        items = one.items[:n]
+        return replace(one, items=items, n=n, value=sum(i.value for i in items) / n)
+
+    return replace(card, scores=tuple(cut(s) if not names or s.benchmark in names else s for s in card.scores))
+
+
 def test_a_gain_on_support_with_nothing_lost_is_promoted_with_its_figures() -> None:
     decision = judged(card(CANDIDATE, support=1.0))
 
@@ -146,6 +156,27 @@ def test_a_candidate_that_loses_what_the_champion_gained_is_refused_though_it_be
     assert decision.verdict == "REFUSE" and "against the champion" in decision.reasons[0]
 
 
+@pytest.mark.parametrize(
+    ("champion", "why"),
+    [
+        (replace(card(CHAMPION, support=0.9), scores=()), "not measured on the champion"),
+        (changed(card(CHAMPION, support=0.9), "support", value=math.nan), "some values are not numbers"),
+    ],
+    ids=["crashed", "NaN"],
+)
+def test_a_champion_that_could_not_be_measured_holds_whoever_is_better_than_the_base(
+    champion: Scorecard, why: str
+) -> None:
+    decision = judged(card(CANDIDATE, support=1.1), champion)
+
+    assert (
+        decision.verdict == "HOLD"
+        and f"support (bits per byte) against the champion: unknown, {why}" in decision.reasons
+    )
+    assert judged(card(CANDIDATE, support=1.1, text=1.53), champion).verdict == "REFUSE"
+    assert not weaker_may_pass(judged(card(CANDIDATE, support=1.1, text=1.33), champion))
+
+
 def test_small_losses_cannot_add_up_because_the_reference_stays_the_base() -> None:
     champion = card(CHAMPION, support=1.0, text=1.32)
 
@@ -195,6 +226,45 @@ def test_unknown_never_promotes(case: Case, which: int, how: str) -> None:
     decision = decide(base=case.base, champion=None, candidate=spoiled(case.raised, which, how), policy=case.policy)
 
     assert decision.verdict != "PROMOTE"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(cases(), st.sampled_from(UNKNOWN))
+def test_an_unknown_champion_never_lets_promote(case: Case, how: str) -> None:
+    champion = spoiled(replace(case.raised, adapter_digest=CHAMPION), 0, how)  # the target, all that it is compared by
+    decision = decide(base=case.base, champion=champion, candidate=case.candidate, policy=case.policy)
+
+    assert decision.verdict != "PROMOTE"
+
+
+@pytest.mark.parametrize(("clusters", "verdict"), [(2, "HOLD"), (4, "HOLD"), (5, "PROMOTE")])
+@pytest.mark.parametrize("few", ["support", "arc_easy"])
+def test_too_few_clusters_prove_neither_gain_nor_that_nothing_was_lost(few: str, clusters: int, verdict: str) -> None:
+    base, candidate = (first_items(c, 2 * clusters, few) for c in (BASE_CARD, card(CANDIDATE, support=1.0)))
+
+    decision = judged(candidate, base=base)
+
+    assert decision.verdict == verdict, decision.reasons
+    said = f"unknown, its {2 * clusters} items are of {clusters} clusters, such as conversations or subtasks; at least 5 are needed"
+    assert (said in " ".join(decision.reasons)) is (verdict == "HOLD")
+
+
+def test_where_scales_share_the_risk_more_clusters_are_needed() -> None:
+    base, candidate = (first_items(c, 10, "support") for c in (BASE_CARD, card(CANDIDATE, support=1.0)))
+
+    alone, shared = (judge(base, None, candidate, for_scales(Policy(), scales)) for scales in (1, 3))
+
+    assert alone.verdict == "PROMOTE"
+    assert shared.verdict == "HOLD" and "of 5 clusters, such as conversations or subtasks; at least 6" in " ".join(
+        shared.reasons
+    )
+
+
+def test_a_score_that_only_a_proven_loss_decides_is_not_asked_for_clusters() -> None:
+    def with_passes(c: Scorecard) -> Scorecard:
+        return replace(c, scores=(*c.scores, score("instructions", "pass", [1.0, 0.0] * 4)))
+
+    assert judged(with_passes(card(CANDIDATE, support=1.0)), base=with_passes(BASE_CARD)).verdict == "PROMOTE"
 
 
 def test_a_loss_is_proven_only_after_holms_correction_for_all_that_was_asked() -> None:
@@ -294,8 +364,7 @@ def test_ten_champions_that_each_lose_little_never_lose_more_than_the_margin_tog
 
 def test_a_suite_in_which_a_planted_loss_goes_unseen_promotes_nothing() -> None:
     def short(c: Scorecard) -> Scorecard:
-        cut = tuple(replace(s, items=s.items[:4], n=4, value=sum(i.value for i in s.items[:4]) / 4) for s in c.scores)
-        return replace(c, scores=cut)
+        return first_items(c, 10)  # five clusters: enough for a bound, too few to prove a loss of one score among three
 
     decision = judged(short(card(CANDIDATE, support=1.0, text=1.28)), base=short(BASE_CARD))
 
@@ -338,6 +407,16 @@ def test_a_weaker_copy_is_worth_a_look_only_where_something_general_was_lost_and
     assert weaker_may_pass(lost) and weaker_may_pass(ended_early)
     assert not weaker_may_pass(nothing_gained)
     assert not weaker_may_pass(judged(card(CANDIDATE, support=1.0)))
+
+
+def test_beside_a_champion_a_weaker_copy_is_worth_a_look_unless_the_candidate_falls_behind_it() -> None:
+    champion = card(CHAMPION, support=1.0)
+    as_good, behind = (judged(card(CANDIDATE, support=s, text=1.53), champion) for s in (1.0, 1.1))
+    text_alone = replace(card(CANDIDATE, text=1.53), scores=card(CANDIDATE, text=1.53).scores[1:])
+
+    assert as_good.verdict == behind.verdict == "REFUSE"
+    assert weaker_may_pass(as_good) and weaker_may_pass(judged(text_alone, champion))
+    assert not weaker_may_pass(behind)
 
 
 REAL = {

@@ -105,6 +105,19 @@ def test_few_items_that_all_stayed_prove_nothing_where_one_could_have_been_lost_
     assert states == {1: "undecided", 2: "undecided", LOOKS: "kept"}
 
 
+def test_an_early_look_certifies_nothing_by_fewer_clusters_than_it_must_be_sure_and_the_next_goes_on() -> None:
+    """Nine of 54 items that all gained: as sure as the first look must be takes ten."""
+    base = with_support(shares(None, {"few": [0.3] * 54}), 1.2)
+    gained = with_support(shares(CANDIDATE, {"few": [1.0] * 54}), 1.0)
+
+    first, second = (
+        of(decide(base=base, champion=None, candidate=at_look(gained, look), policy=POLICY), "few") for look in (1, 2)
+    )
+
+    assert (first.n, first.state, first.low > 0) == (9, "undecided", True)
+    assert (second.n, second.state) == (18, "gain")
+
+
 def test_a_loss_at_an_early_look_is_proven_by_bets_against_the_margin() -> None:
     ruined = at_look(tried({"piqa": -0.45}), 2)
 

@@ -7,8 +7,10 @@ import pytest
 
 from bot.engine.model import LoadedModel
 from eval.benchmark import Answerer, Deal
-from eval.local_tasks import local_benchmark, local_tasks
+from eval.local_tasks import RESERVED, local_benchmark, local_tasks
+from eval.policy import GENERAL
 from eval.suite import plan_from
+from eval.target import NAME
 from storage.errors import ConfigurationError
 from storage.settings import Settings
 
@@ -73,7 +75,12 @@ def test_it_is_named_like_any_other_and_has_the_same_digest_in_every_process(the
         ("bad.yaml", "task: [unclosed\n", r"bad\.yaml cannot be read: .*line"),
         ("bad.yaml", "task: nothing_else\n", r"bad\.yaml needs task, output_type and dataset_kwargs"),
         ("bad.yaml", "- a list\n", r"bad\.yaml needs task"),
-        ("bad.yaml", CHOICE.replace("house_rules", "arc_easy"), r"arc_easy is the name of a task that Evenkeel has"),
+        (
+            "bad.yaml",
+            CHOICE.replace("house_rules", "arc_easy"),
+            r"arc_easy is the name of a benchmark that Evenkeel has",
+        ),
+        ("bad.yaml", CHOICE.replace("house_rules", "house.rules"), r"house\.rules has a dot.*call it house_rules"),
         ("rules.jsonl", '{"id": "a"}\nno json\n', r"rules\.jsonl, line 2: no JSON"),
         ("rules.jsonl", '{"q": "no id"}\n', r"rules\.jsonl, line 1: no object with an id"),
     ],
@@ -83,6 +90,24 @@ def test_a_broken_file_is_named(file: str, text: str, said: str, theirs: Setting
 
     with pytest.raises(ConfigurationError, match=said):
         plan_from(theirs.model_copy(update={"general_tasks": ("house_rules",)}))
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED))
+def test_no_task_takes_the_name_of_a_benchmark_of_ours(name: str, theirs: Settings) -> None:
+    put(theirs, "bad.yaml", CHOICE.replace("house_rules", name))
+
+    with pytest.raises(ConfigurationError, match=f"{name} is the name of a benchmark that Evenkeel has"):
+        local_tasks(theirs)
+
+
+def test_every_name_of_ours_is_reserved(theirs: Settings) -> None:
+    """Scores that the task files of the project do not make are those of eval/own.py, the target and the pool."""
+    made = {
+        *(name.partition(".")[0] for name, _ in plan_from(theirs).expects),
+        *(benchmark.name for benchmark in plan_from(theirs).general),
+    }
+
+    assert made - set(local_tasks(theirs)) | {NAME, GENERAL} == RESERVED
 
 
 def test_rows_that_are_not_there_are_named(theirs: Settings) -> None:

@@ -10,7 +10,8 @@ from lm_eval.tasks import TaskManager
 from bot.engine.model import LoadedModel
 from eval import registry
 from eval.benchmark import Answerer, Deal, Measured
-from eval.registry import registry_benchmark
+from eval.harness import run_tasks
+from eval.registry import _load, _settings, registry_benchmark
 from storage.errors import ConfigurationError, EvenkeelError
 
 MEAN = "aggregation: mean, higher_is_better: true"
@@ -30,6 +31,10 @@ FILES = {
     ),
     "their_last_word": (
         "output_type: loglikelihood\ndoc_to_text: '{{q}}'\ndoc_to_target: ' {{c[0]}}'\n"
+        f"metric_list: [{{metric: acc, {MEAN}}}]\n"
+    ),
+    "their_few_shots": (
+        "output_type: multiple_choice\nnum_fewshot: 3\ndoc_to_text: '{{q}}'\ndoc_to_target: gold\ndoc_to_choice: c\n"
         f"metric_list: [{{metric: acc, {MEAN}}}]\n"
     ),
     "their_odd_one": (
@@ -91,6 +96,25 @@ def test_other_kinds_give_the_metric_that_they_log(
 def test_a_task_that_we_cannot_read_is_said_at_once() -> None:
     with pytest.raises(ConfigurationError, match="their_odd_one answers by loglikelihood_rolling and logs word_perp"):
         registry_benchmark("their_odd_one", Deal(items=4, seed=1))
+
+
+def test_a_name_that_would_be_judged_as_a_part_of_a_benchmark_is_said_at_once() -> None:
+    with pytest.raises(ConfigurationError, match=r"longproc_countdown_0\.5k has a dot"):
+        registry_benchmark("longproc_countdown_0.5k", Deal(items=4, seed=1))
+
+
+@pytest.mark.usefixtures("theirs")
+def test_examples_before_a_question_are_the_same_for_every_answerer(tiny_model: LoadedModel) -> None:
+    tasks = _load("their_few_shots")
+    who = Answerer(model=tiny_model, adapter=None)
+
+    first, again = (
+        [sample["arguments"] for sample in run_tasks(tasks, who, lambda *_: None)["their_few_shots"]] for _ in range(2)
+    )
+
+    assert first == again and len({str(prompt) for prompt in first}) == 9
+    assert "few_shot_seed" in _settings(tasks["their_few_shots"])
+    assert "few_shot_seed" not in _settings(_load("their_choice")["their_choice"])
 
 
 @pytest.mark.usefixtures("theirs")

@@ -11,12 +11,13 @@ from rich.console import Console
 from eval.budget import budget_lines
 from eval.gate import Policy, decide
 from eval.report import publish, view
+from eval.suite import UNASKED
 from eval.terminal import show
 from storage.clock import utc_now
 from storage.errors import UsageError
 from storage.ledger import Ledger
 from storage.records import Adapter, Scorecard
-from tests.eval.cards import CANDIDATE, card
+from tests.eval.cards import CANDIDATE, card, score
 from tests.eval.trials import at_look, moved, shares, sure, with_support
 
 
@@ -44,6 +45,20 @@ def decided(ledger: Ledger, base: Scorecard, candidate: Scorecard) -> int:
     number = ledger.promotions.decide(decision, run_id=run_id, actor="gate")
     ledger.runs.advance(run, state="decided", lease_s=60, decision_id=number)
     return run_id
+
+
+def test_a_benchmark_that_nobody_could_be_asked_is_a_row_and_a_reason(ledger: Ledger, tmp_path: Path) -> None:
+    why = "not on this disk. Next: evenkeel suite fetch"
+    absent = replace(score("hellaswag", UNASKED, []), unit="", signature=why)
+    base = card(None)
+
+    run_id = decided(ledger, replace(base, scores=(*base.scores, absent)), card(CANDIDATE, support=1.0))
+
+    shown = view(ledger, run_id)
+    row = next(row for row in shown["rows"] if row["benchmark"] == "hellaswag")
+    assert (row["state"], row["reference_text"], row["note"]) == ("unknown", "–", why)
+    assert shown["reasons"] == [f"hellaswag (unasked): unknown, {why}"]
+    assert why in publish(ledger, run_id, tmp_path).read_text()
 
 
 class Links(HTMLParser):
@@ -118,8 +133,8 @@ def test_the_looks_of_a_trial_are_drawn_against_their_boundaries(ledger: Ledger,
     after = {"arc_easy": moved(before["arc_easy"], 0.0, 0.02, 7), "piqa": moved(before["piqa"], -0.02, 0.05, 8)}
     looks = [at_look(with_support(shares(CANDIDATE, after), 1.0), look) for look in range(1, 5)]
     for one in (base, *looks):
-        for score in one.scores:
-            ledger.scores.add(score, base_digest=one.base_digest, adapter_digest=one.adapter_digest)
+        for measured in one.scores:
+            ledger.scores.add(measured, base_digest=one.base_digest, adapter_digest=one.adapter_digest)
     run = decided(ledger, base, looks[-1])
     ledger.scores.add_card(base, run_id=run, subject="base")
     ledger.scores.add_card(looks[-1], run_id=run, subject="candidate")

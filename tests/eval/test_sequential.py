@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from eval.policy import Policy
 from eval.sequential import LOOKS, SPENT, Trial, boundaries, planned_items
+from eval.statistics import FLIP, by_cluster, paired_interval
 
 ALPHA = 0.05
 
@@ -91,6 +93,28 @@ def test_a_trial_that_proves_nothing_ends_undecided() -> None:
 
 def words_of_all(trial: Trial, flips: list[float]) -> list[str]:
     return [trial.step(flips[:n], [str(i) for i in range(n)]) for n in trial.looks]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(1, 3),
+    st.lists(st.sampled_from([-1.0, 0.0, 0.0, 0.0, 1.0]), min_size=24, max_size=90),
+    st.integers(1, LOOKS),
+    st.sampled_from([0.025, 0.075, 0.2, 0.4]),
+)
+def test_the_words_of_a_trial_are_those_of_the_bounds_and_the_proof_that_the_gate_asks(
+    size: int, flips: list[float], look: int, margin: float
+) -> None:
+    """So that what benchmarks/gate.py simulates by counts is the rule of eval/comparing.py."""
+    trial, clusters = Trial(margin=margin, items=len(flips)), [str(n // size) for n in range(len(flips))]
+    sums, sizes = by_cluster(np.asarray(flips), clusters)
+    ones = np.ones_like(sums)
+
+    bound = paired_interval(flips, clusters, confidence=Policy().level_at(look), unseen=FLIP).low
+    p_loss = trial.p_loss(flips, clusters)
+
+    assert abs(bound + margin) < 1e-8 or bool(trial.is_safe(sums, sizes, ones, look)) == (bound > -margin)
+    assert abs(p_loss - ALPHA) < 1e-8 or bool(trial.is_hopeless(sums, sizes, ones)) == (p_loss < ALPHA)
 
 
 @settings(deadline=None)

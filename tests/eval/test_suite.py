@@ -3,18 +3,22 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bot.engine.model import LoadedModel
 from eval import desk, suite
 from eval.benchmark import DATA, Benchmark, Deal, Measured, draw, read_rows
 from eval.desk import fault
-from eval.gate import Policy
+from eval.gate import Policy, decide
+from eval.replay import replay
 from eval.sealed import final_look
 from eval.suite import Plan, against_chance, picked, plan_from, score
 from eval.watch import Watch
+from storage.digests import digest_of
 from storage.errors import EvenkeelError
 from storage.ledger import Ledger
 from storage.picks import win_rate
@@ -100,6 +104,21 @@ def test_what_is_known_is_not_measured_again(tiny_model: LoadedModel, ledger: Le
 
     assert calls == [None]
     assert first == second
+
+
+def test_scores_of_another_number_type_are_another_measurement_and_float32_keeps_its_keys(
+    tiny_folder: Path, tiny_model: LoadedModel, ledger: Ledger
+) -> None:
+    halved = LoadedModel.load(tiny_folder, device="cpu", dtype=torch.bfloat16)
+    plan = plan_of(toy("x", lambda _: items(0.0, 1.0)))
+
+    whole, half = (run(plan, model, ledger).scores[0] for model in (tiny_model, halved))
+
+    always = digest_of(
+        [desk.WAY, tiny_model.base_digest, None, tiny_model.renderer.template_digest, "d", "x", "acc"],
+    )
+    assert halved.base_digest == tiny_model.base_digest
+    assert whole.key == always != half.key
 
 
 def test_two_adapters_and_the_base_never_share_a_score(
@@ -213,11 +232,97 @@ def test_without_the_fetched_suite_the_plan_says_what_is_missing(
 
     plan = plan_from(settings)
 
-    assert plan.missing == ("hellaswag is not on this disk. Next: evenkeel suite fetch",)
+    assert plan.missing == ("hellaswag",)
     assert "hellaswag" not in {b for b, _ in plan.expects} and "instructions" in {b for b, _ in plan.expects}
     assert plan.digest != plan_from(small).digest
     run(replace(plan, general=()), tiny_model, ledger, run_id=run_id)
     assert "hellaswag is not on this disk" in said(ledger, run_id)
+
+
+GAINS = Policy(must_gain=(("x", "bits_per_byte"),))
+
+
+def gains() -> Benchmark:
+    """A target that every adapter is better at."""
+
+    def measure(answerer: Any, tell: Any) -> list[Measured]:
+        values = [1.2 - 0.2 * bool(answerer.adapter) + 0.001 * i for i in range(40)]
+        return [
+            Measured(benchmark="x", metric="bits_per_byte", items=items(*values), direction="lower", unit="bits/byte")
+        ]
+
+    return Benchmark(name="x", domain="target", expects=(("x", "bits_per_byte"),), digest="x", cost=1, measure=measure)
+
+
+def kept_shares(name: str) -> Benchmark:
+    """A general benchmark on which no adapter changes anything."""
+
+    def measure(*_: Any) -> list[Measured]:
+        return [Measured(benchmark=name, metric="p_correct", items=items(*[0.6 + 0.001 * i for i in range(40)]))]
+
+    return Benchmark(name=name, domain="general", expects=((name, "p_correct"),), digest=name, cost=1, measure=measure)
+
+
+def of_everybody(
+    plan: Plan, model: LoadedModel, ledger: Ledger, adapter: str, run_id: int
+) -> tuple[Scorecard, Scorecard]:
+    """The cards of base and candidate as the ledger gives them back."""
+    for subject, who in (("base", None), ("candidate", adapter)):
+        ledger.scores.add_card(run(plan, model, ledger, who, run_id=run_id), run_id=run_id, subject=subject)
+    base, candidate = (ledger.scores.card(run_id, subject) for subject in ("base", "candidate"))
+    assert base and candidate
+    return base, candidate
+
+
+@pytest.mark.parametrize(
+    ("absent", "why"),
+    [
+        ({"missing": ("hellaswag",)}, "hellaswag (unasked): unknown, not on this disk. Next: evenkeel suite fetch, or take it out"),
+        ({"emptied": ("open_text.news",)}, "open text.news (unasked): unknown, too few items are left that the training rows do not"),
+    ],
+    ids=["purged", "all items in the training rows"],
+)  # fmt: skip
+def test_a_benchmark_that_nobody_can_be_asked_holds_the_candidate_and_the_decision_says_why(
+    absent: dict[str, tuple[str, ...]],
+    why: str,
+    tiny_model: LoadedModel,
+    adapters: tuple[str, str],
+    ledger: Ledger,
+    run_id: int,
+) -> None:
+    whole = plan_of(gains(), kept_shares("one"), kept_shares("two"))
+    short = replace(
+        whole,
+        missing=absent.get("missing", ()),
+        general=(*whole.general[:2], replace(whole.general[2], emptied=absent.get("emptied", ()))),
+    )
+
+    promoted, held = (
+        decide(base=base, champion=None, candidate=candidate, policy=GAINS)
+        for base, candidate in (of_everybody(p, tiny_model, ledger, adapters[0], run_id) for p in (whole, short))
+    )
+
+    assert promoted.verdict == "PROMOTE", promoted.reasons
+    assert held.verdict == "HOLD" and len(held.reasons) == 1 and held.reasons[0].startswith(why)
+    assert {(c.benchmark, c.state) for c in held.comparisons} > {("general", "kept"), ("one", "kept")}
+    again = replay(ledger, ledger.promotions.decide(held, run_id=run_id, actor="gate"))
+    assert again.difference == "" and ledger.verify() == ()
+
+
+def test_a_pool_and_a_part_of_one_that_training_holds_whole_are_named(small: Settings) -> None:
+    asked = "Of all the many things that one may be asked in a long hour: "
+    pool = small.suite_dir / "arc_easy.jsonl"
+    pool.write_text(pool.read_text().replace('"query": "', f'"query": "{asked}'))
+    news = [row for row in read_rows(DATA / "open_text.jsonl") if row["register"] == "news"]
+    told = tuple(
+        Lesson(lesson_id=str(n), source="ticket", conversation_id="c", answer=text, messages=({"role": "user", "content": "?"},))
+        for n, text in enumerate([row["text"] for row in news] + [asked])
+    )  # fmt: skip
+
+    plan = plan_from(small, train=told)
+
+    assert {name for name, _ in plan.unasked} == {"arc_easy", "open_text.news"} and plan_from(small).unasked == ()
+    assert not {"arc_easy", "open_text.news"} & {name for name, _ in plan.expects}
 
 
 def test_a_plan_is_the_same_plan_when_made_again_and_another_with_another_seed(small: Settings) -> None:
@@ -375,6 +480,35 @@ def test_the_final_look_joins_sealed_items_to_base_and_candidate_and_keeps_the_b
         assert ledger.scores.find(wide.key) == wide
         assert looked[0][subject].get("y", "acc") == cards[subject].get("y", "acc")  # type: ignore[index]
     assert looked[0]["champion"].scores == cards["champion"].scores
+
+
+@pytest.mark.parametrize("how", ["crash", "NaN"])
+def test_a_final_look_that_the_candidate_cannot_be_asked_makes_its_score_unknown(
+    how: str, tiny_model: LoadedModel, adapters: tuple[str, str], ledger: Ledger, run_id: int
+) -> None:
+    plan = plan_of(gains(), kept_shares("one"), kept_shares("two"))
+    base, candidate = of_everybody(plan, tiny_model, ledger, adapters[0], run_id)
+
+    def broken(answerer: Any) -> tuple[ItemScore, ...]:
+        if answerer.adapter and how == "crash":
+            raise RuntimeError("out of memory")
+        values = [math.nan if answerer.adapter else 0.6] * 20
+        return tuple(ItemScore(item_id=f"s{i}", cluster=f"s{i}", value=v) for i, v in enumerate(values))
+
+    def measure(answerer: Any, tell: Any) -> list[Measured]:
+        return [Measured(benchmark="one", metric="p_correct", items=broken(answerer))]
+
+    sealed = plan_of(replace(kept_shares("one"), digest="sealed", measure=measure))
+    looked = final_look(
+        tiny_model, {"base": base, "candidate": candidate}, plan=sealed, ledger=ledger, progress=lambda *_: None,
+        run_id=run_id)  # fmt: skip
+
+    before = decide(base=base, champion=None, candidate=candidate, policy=GAINS)
+    after = decide(base=looked["base"], champion=None, candidate=looked["candidate"], policy=GAINS)
+    assert before.verdict == "PROMOTE" and after.verdict == "HOLD"
+    assert "one (p correct): unknown, not measured on the candidate" in after.reasons
+    assert looked["candidate"].get("one", "p_correct") is None and looked["candidate"].get("two", "p_correct")
+    assert "is missing" in said(ledger, run_id)
 
 
 def test_a_final_look_that_the_base_cannot_be_asked_decides_nothing(
