@@ -119,7 +119,7 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
     commands = Commands(settings=settings, ledger=ledger, roles=roles)
     approval = Approval(ledger=ledger, client=client, commands=commands, watch=watch, trial=trial)
     approval.listen(bolt)
-    Privacy(settings=settings, ledger=ledger, client=client, intake=intake).listen(bolt)
+    Privacy(settings=settings, ledger=ledger, client=client, intake=intake, delivery=delivery).listen(bolt)
     Review(settings=settings, ledger=ledger, client=client, roles=roles).listen(bolt)
     reasons.listen(bolt)
     corrections.listen(bolt)

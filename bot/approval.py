@@ -14,9 +14,9 @@ from slack_sdk import WebClient
 
 from bot.commands import Commands, number
 from bot.replies import private
-from bot.report_card import APPROVE_ACTION, KEEP_ACTION, TRY_ACTION, who
+from bot.report_card import APPROVE_ACTION, KEEP_ACTION, TRY_ACTION
 from bot.run_watch import RunWatch
-from bot.safe_text import escape
+from bot.safe_text import escape, who
 from bot.slack import SLACK_ERRORS, trouble_of
 from bot.trial import Trial
 from storage.digests import short

@@ -44,7 +44,7 @@ class Known(Protocol):
         ...
 
     def asked(self, channel: str, ts: str) -> bool:
-        """Whether the message with this ts was taken in as a question."""
+        """Whether the message with this ts was taken in as a question, also as one too many."""
         ...
 
 

@@ -118,23 +118,27 @@ class Asking:
         self.deliver(item, exchange, tuned)
 
     def open(self, item: InboxItem) -> Exchange:
-        """The exchange of this question, with the earlier turns of its thread as context."""
+        """The exchange of this question, with the earlier turns of its thread as context.
+
+        Raises LostLease: then nothing is kept, for who asked may have been forgotten meanwhile.
+        """
         text = plain(item.payload["text"], self.me.user)[: LONGEST_QUESTION + 1]
         thread_ts = item.payload["thread_ts"]
         history = self.ledger.exchanges.history(item.team, item.channel, thread_ts, before_ts=item.ts, turns=TURNS)
-        exchange_id = self.ledger.exchanges.open(
-            Question(
-                team=item.team,
-                channel=item.channel,
-                thread_ts=thread_ts,
-                ts=item.ts,
-                asker=item.payload["user"],
-                text=text,
-                messages=conversation(self.settings.system_prompt, history, text),
-                asked_at=item.received_at,
-                language=language_of(text),
-            )
+        question = Question(
+            team=item.team,
+            channel=item.channel,
+            thread_ts=thread_ts,
+            ts=item.ts,
+            asker=item.payload["user"],
+            text=text,
+            messages=conversation(self.settings.system_prompt, history, text),
+            asked_at=item.received_at,
+            language=language_of(text),
         )
+        with self.ledger.connections.write():
+            self.ledger.inbox.extend(item, self.lease_s)
+            exchange_id = self.ledger.exchanges.open(question)
         exchange = self.ledger.exchanges.get(exchange_id)
         assert exchange is not None
         return exchange

@@ -14,7 +14,7 @@ from slack_sdk import WebClient
 from bot.replies import private
 from bot.report_card import CANCEL_ACTION
 from bot.roles import Roles
-from bot.safe_text import escape, printable
+from bot.safe_text import escape, printable, who
 from storage.digests import short
 from storage.errors import Busy, EvenkeelError, UsageError
 from storage.ledger import Ledger
@@ -187,11 +187,10 @@ def sharing_text(sharing: Sharing | None) -> str:
 
 def _line(p: Promotion) -> str:
     what = "promoted" if p.kind == "promote" else "rolled back to"
-    who = f"<@{p.actor}>" if p.actor.isalnum() and p.actor[:1] in "UW" else escape(p.actor)
     engine = {"": "engine has not confirmed yet", "ok": "confirmed"}.get(
         p.confirmed, f"engine refused: {escape(p.confirmed)}"
     )
-    return f"• {p.at:%Y-%m-%d %H:%M} UTC: {what} {name_of(p)} (adapter {short(p.adapter_digest)}) by {who}, {engine}"
+    return f"• {p.at:%Y-%m-%d %H:%M} UTC: {what} {name_of(p)} (adapter {short(p.adapter_digest)}) by {who(p.actor)}, {engine}"
 
 
 def retrain_help() -> str:

@@ -17,7 +17,7 @@ from bot.commands import number
 from bot.modals import PATIENCE_S, View, modal, plain
 from bot.reasons import CORRECT_ACTION, LOCKED
 from bot.replies import private
-from bot.roles import Roles
+from bot.roles import TEAM, Roles
 from bot.safe_text import escape, printable
 from bot.slack import SLACK_ERRORS, persist, trouble_of
 from storage.errors import Busy
@@ -160,7 +160,7 @@ class Corrections:
     def refused(self, user: str) -> str:
         """Why this person may not write lessons; empty when they may."""
         role = self.roles.role_of(user)
-        return "" if role in ("agent", "admin") else UNKNOWN if role == "unknown" else NOT_YOU
+        return "" if role in TEAM else UNKNOWN if role == "unknown" else NOT_YOU
 
 
 def written(view: dict[str, Any]) -> tuple[str, str]:

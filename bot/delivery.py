@@ -207,9 +207,9 @@ class Delivery:
                 self.ledger.exchanges.message_final(message_id)
             close()
 
-    def remove(self, exchange_id: int) -> None:
-        """Take our messages of this exchange out of Slack. Raises NotNow."""
-        for message in self.ledger.exchanges.messages(exchange_id):
+    def remove(self, messages: Sequence[PostedMessage]) -> None:
+        """Take these messages of ours out of Slack. Raises NotNow."""
+        for message in messages:
             if message.ts is None:
                 continue
             try:

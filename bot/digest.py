@@ -9,8 +9,7 @@ from datetime import datetime, timedelta
 
 from bot.answer_view import Part, context, section
 from bot.once import Once
-from bot.report_card import who
-from bot.safe_text import escape
+from bot.safe_text import escape, who
 from bot.shares import share
 from storage.ledger import Ledger
 from storage.overview import Period, Votes, period

@@ -142,4 +142,4 @@ class Intake(Middleware):
         return self._ledger.threads.get(self._me.team, channel, thread_ts).bot_speaks
 
     def asked(self, channel: str, ts: str) -> bool:
-        return self._ledger.inbox.holds(self._me.team, channel, ts)
+        return self._ledger.inbox.holds(self._me.team, channel, ts, kinds=("question", "excess"))

@@ -14,7 +14,7 @@ from bot.answer_view import section
 from bot.commands import Commands, name_of, sharing_text
 from bot.modals import PATIENCE_S, View, modal, open_then_fill, plain
 from bot.replies import private
-from bot.safe_text import escape, printable
+from bot.safe_text import escape, printable, who
 from bot.slack import SLACK_ERRORS, persist
 from storage.digests import short
 from storage.records import Promotion
@@ -103,7 +103,7 @@ def version_block(made: Promotion, history: Sequence[Promotion], votes: Votes, *
     newest = next(p for p in reversed(history) if p.version == made.version)
     text = (
         f"*v{made.version}*{' · serves' if serves else ''} · adapter {short(made.adapter_digest)}\n"
-        f"{made.at:%Y-%m-%d %H:%M} UTC by {_who(made.actor)} · {engine_state(newest)} · "
+        f"{made.at:%Y-%m-%d %H:%M} UTC by {who(made.actor)} · {engine_state(newest)} · "
         f"{share_text(votes.get(made.adapter_digest))}"
     )
     block = section(text)
@@ -143,7 +143,3 @@ def engine_state(promotion: Promotion) -> str:
 def share_text(votes: tuple[int, int] | None) -> str:
     up, down = votes or (0, 0)
     return f"{up / (up + down):.0%} 👍 of {up + down} votes" if up + down else "no votes yet"
-
-
-def _who(actor: str) -> str:
-    return f"<@{actor}>" if actor.isalnum() and actor[:1] in "UW" else escape(actor)

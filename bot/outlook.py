@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bot.safe_text import escape
+from bot.safe_text import escape, who
 from storage.digests import short
 from storage.outlook import Facts
 from storage.recipe import Recipe
@@ -51,9 +51,9 @@ def data_warnings(facts: Facts, settings: Settings) -> list[str]:
     found = []
     if facts.from_slack and not settings.learn_from_slack:
         found.append(f"LEARN_FROM_SLACK is off: {facts.from_slack} lessons from Slack wait and are not used.")
-    who, count = facts.busiest
+    busiest, count = facts.busiest
     if facts.corrections >= FEW_CORRECTIONS and 2 * count > facts.corrections:
-        found.append(f"{_person(who)} wrote {count} of {facts.corrections} corrections: the model learns one voice.")
+        found.append(f"{who(busiest)} wrote {count} of {facts.corrections} corrections: the model learns one voice.")
     if facts.disputed:
         found.append(f"Agents disagree about {facts.disputed} answers (👍 and 👎): those are not used.")
     if usable(facts, settings) < settings.min_lessons:
@@ -93,7 +93,3 @@ def _warning(finding: Mapping[str, Any]) -> str:
 
 def _counts(counts: Mapping[str, Any]) -> str:
     return ", ".join(f"{count} {escape(str(name))}" for name, count in counts.items() if count)
-
-
-def _person(user: str) -> str:
-    return f"<@{user}>" if user[:1] in "UW" and user.isalnum() else escape(user)

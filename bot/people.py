@@ -1,8 +1,8 @@
 """When people have the word: a person is called, an agent takes over, somebody presses Stop, a question is deleted.
 
-Promise: who asked for a person gets one call, with a summary that can ping nobody but the group; from then on the bot is
-silent in that thread until the matter is resolved, handed back, or the bot is named. Runs behind the inbox, so that no
-press is lost.
+Promise: who asked for a person gets one call, with a summary that can ping nobody but the group; once it stands, the bot is
+silent in that thread until the matter is resolved, handed back, or the bot is named. Where no call can stand, whoever asked
+is told so and the bot goes on. Runs behind the inbox, so that no press is lost.
 """
 
 from contextlib import suppress
@@ -17,7 +17,7 @@ from bot.delivery import Delivery, NotNow
 from bot.phrases import phrase
 from bot.question import language_of
 from bot.replies import private
-from bot.roles import Roles
+from bot.roles import TEAM, Roles
 from bot.safe_text import escape
 from bot.slack import SLACK_ERRORS, PacedClient, persist, trouble_of
 from storage.errors import LostLease
@@ -33,7 +33,12 @@ TAKE_ACTION, RESOLVE_ACTION, BACK_ACTION = "evenkeel_take", "evenkeel_resolve", 
 LEASE_S = 60.0
 MAX_ATTEMPTS = 8
 EXCESS_NOTE_EVERY_S = 60.0
-TRUSTED = ("agent", "admin")
+NOT_YOURS = "Only support agents can do this. If you should be one, ask an admin to add you to AGENTS."
+UNKNOWN = "I could not check with Slack whether you are an agent, so nothing was done. Please try again in a minute."
+
+
+class Unreachable(Exception):
+    """No call for a person can stand anywhere; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +61,7 @@ class People:
         except LostLease:
             log.warning("lease_lost", inbox_id=item.inbox_id)
         except (NotNow, *SLACK_ERRORS) as error:
-            self._later(item, f"Slack: {getattr(error, 'trouble', None) or trouble_of(error).code}")
+            self._later(item, f"Slack: {(error.trouble if isinstance(error, NotNow) else trouble_of(error)).code}")
         return True
 
     def settle(self, item: InboxItem) -> None:
@@ -75,9 +80,17 @@ class People:
 
     def _later(self, item: InboxItem, reason: str) -> None:
         if item.attempts >= MAX_ATTEMPTS:
-            self.ledger.inbox.fail(item, reason)
+            self._give_up(item, reason)
             return
         self.ledger.inbox.put_back(item, delay_s=min(60.0, 2.0**item.attempts), reason=reason)
+
+    def _give_up(self, item: InboxItem, reason: str) -> None:
+        """The matter failed for good; whoever asked for a person reads that nobody was reached."""
+        if item.kind == "person":
+            log.warning("person_not_called", inbox_id=item.inbox_id, reason=reason)
+            exchanges = self.ledger.exchanges.in_thread(item.team, item.channel, item.payload["thread_ts"])
+            self._tell_caller(item, "no_team", exchanges, in_thread=bool(exchanges))
+        self.ledger.inbox.fail(item, reason)
 
     # Talk to a person
 
@@ -89,22 +102,41 @@ class People:
         if thread.note_ts is not None and thread.state in ("waiting", "person"):
             self.ledger.inbox.finish(item, note="a person is called already")
             return
-        if thread.state != "waiting":
-            thread = self.ledger.threads.set(thread, "waiting", person=user)
         direct = item.channel.startswith("D")
-        room = self.settings.ops_channel if direct else item.channel
-        if room:
-            call = self._call(thread, user, exchanges, direct=direct)
-            place = None if direct else thread_ts
-            ts = self._find(room, place, item) if item.attempts > 1 else None
-            ts = ts or self._post(room, place, call, item)
-            self.ledger.threads.note_posted(thread, ts)
+        try:
+            note_ts = self._say_call(item, self._call(thread, user, exchanges, direct=direct), direct=direct)
+        except Unreachable as error:
+            self._give_up(item, str(error))
+            return
+        with self.ledger.connections.write():
+            thread = self.ledger.threads.set(thread, "waiting", person=user)
+            self.ledger.threads.note_posted(thread, note_ts)
         self._mark_session(thread, "suspended")
-        language = exchanges[-1].question.language if exchanges else None
-        said = phrase("told_team" if direct else "called", language)
-        private(self.client, item.channel, user, said, thread_ts=thread_ts)
+        said = "told_team" if direct else "called" if self.settings.support_group else "noted"
+        self._tell_caller(item, said, exchanges, in_thread=bool(exchanges) or not direct)
         self.ledger.audit(user, "person_called", {"channel": item.channel, "thread_ts": thread_ts})
         self.ledger.inbox.finish(item)
+
+    def _tell_caller(self, item: InboxItem, name: str, exchanges: tuple[Exchange, ...], *, in_thread: bool) -> None:
+        """A phrase, in the thread where there is one: Slack shows no private note under a message without replies."""
+        said = phrase(name, exchanges[-1].question.language if exchanges else None)
+        place = item.payload["thread_ts"] if in_thread else None
+        private(self.client, item.channel, item.payload["user"], said, thread_ts=place)
+
+    def _say_call(self, item: InboxItem, call: Part, *, direct: bool) -> str:
+        """The ts of the call, which stands now. Raises Unreachable, and Slack's errors where waiting may help."""
+        room = self.settings.ops_channel if direct else item.channel
+        if not room:
+            raise Unreachable("OPS_CHANNEL is empty, so calls from direct messages have no room. Next: set it")
+        place = None if direct else item.payload["thread_ts"]
+        try:
+            found = self._find(room, place, item) if item.attempts > 1 else None
+            return found or self._post(room, place, call, item)
+        except SLACK_ERRORS as error:
+            trouble = trouble_of(error)
+            if trouble.kind != "refused":
+                raise
+            raise Unreachable(f"Slack does not take the call in {room}: {trouble.code}") from None
 
     def _call(self, thread: Thread, user: str, exchanges: tuple[Exchange, ...], *, direct: bool) -> Part:
         group = f"<!subteam^{self.settings.support_group}> " if self.settings.support_group else ""
@@ -155,8 +187,12 @@ class People:
     def stop(self, item: InboxItem) -> None:
         """The asker, agents and admins may stop what is being said."""
         user, thread_ts = item.payload["user"], item.payload["thread_ts"]
-        askers = self.ledger.exchanges.askers(item.team, item.channel, thread_ts)
-        if user in askers or self.roles.role_of(user) in TRUSTED:
+        asker = user in self.ledger.exchanges.askers(item.team, item.channel, thread_ts)
+        role = "customer" if asker else self.roles.role_of(user)
+        if role == "unknown":
+            self._later(item, "the role could not be looked up")
+            return
+        if asker or role in TEAM:
             stopped = self.ledger.inbox.ask_to_stop(item.team, item.channel, thread_ts, by=user)
             self.ledger.inbox.finish(item, note=f"{stopped} stopped")
             return
@@ -171,7 +207,7 @@ class People:
             self._later(item, "the role could not be looked up")
             return
         thread = self.ledger.threads.get(item.team, item.channel, thread_ts)
-        if role not in TRUSTED or thread.state not in ("bot", "waiting"):
+        if role not in TEAM or thread.state not in ("bot", "waiting"):
             self.ledger.inbox.finish(item, note=f"a remark by {role}")
             return
         self.ledger.threads.set(thread, "person", person=user)
@@ -192,7 +228,7 @@ class People:
             return
         exchange = self.ledger.exchanges.at(item.team, item.channel, item.ts)
         if exchange is not None:
-            self.delivery.remove(exchange.exchange_id)
+            self.delivery.remove(self.ledger.exchanges.messages(exchange.exchange_id))
             self.ledger.exchanges.erase(exchange.exchange_id)
         self.ledger.inbox.blank(item.team, item.channel, item.ts)
         self.ledger.inbox.finish(item, note="erased")
@@ -208,7 +244,8 @@ class People:
             self.ledger.inbox.finish(item, note="told already")
             return
         text = phrase(f"excess_{limit}", language_of(item.payload["text"]), limit=counted[limit])
-        private(self.client, item.channel, user, text, thread_ts=item.payload["thread_ts"])
+        place = item.payload["thread_ts"]
+        private(self.client, item.channel, user, text, thread_ts=place if place != item.ts else None)
         self.ledger.inbox.finish(item, note="told")
 
     # The buttons under a call. They return what the person reads, privately.
@@ -220,8 +257,9 @@ class People:
         if thread.state == "bot":
             return "The bot has the word in that thread already."
         asker = user in self.ledger.exchanges.askers(thread.team, channel, thread_ts)
-        if self.roles.role_of(user) not in TRUSTED and not (asker and action == RESOLVE_ACTION):
-            return "Only support agents can do this. If you should be one, ask an admin to add you to AGENTS."
+        role = self.roles.role_of(user)
+        if role not in TEAM and not (asker and action == RESOLVE_ACTION):
+            return UNKNOWN if role == "unknown" else NOT_YOURS
         state, words = {
             TAKE_ACTION: ("person", "takes care of it"),
             RESOLVE_ACTION: ("resolved", "marked it as resolved"),

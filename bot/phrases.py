@@ -63,6 +63,18 @@ PHRASES: dict[str, dict[str, str]] = {
         "fr": "J'ai prévenu l'équipe d'assistance. Elle vous écrira ; d'ici là je me tais ici.",
         "es": "He avisado al equipo de soporte. Le escribirá; hasta entonces guardo silencio aquí.",
     },
+    "noted": {
+        "en": "I have left a call for the team in this thread. Whoever reads it will answer here; I stay silent until then.",
+        "de": "Ich habe dem Team hier im Thread einen Hinweis hinterlassen. Wer ihn liest, antwortet hier; bis dahin schweige ich.",
+        "fr": "J'ai laissé un appel à l'équipe dans ce fil. Qui le lira répondra ici ; d'ici là je me tais.",
+        "es": "He dejado un aviso para el equipo en este hilo. Quien lo lea responderá aquí; hasta entonces guardo silencio.",
+    },
+    "no_team": {
+        "en": "I cannot reach the team from here. Please write to them as you usually do; I go on answering you here.",
+        "de": "Von hier aus erreiche ich das Team nicht. Bitte schreiben Sie ihm wie gewohnt; ich antworte Ihnen hier weiter.",
+        "fr": "Je ne peux pas joindre l'équipe d'ici. Écrivez-lui comme d'habitude ; je continue à vous répondre ici.",
+        "es": "Desde aquí no puedo avisar al equipo. Escríbale como de costumbre; yo sigo respondiéndole aquí.",
+    },
     "excess_user": {
         "en": "I answer at most {limit} questions a minute for one person, and this one was more. Please ask it again in a minute.",
         "de": "Ich beantworte höchstens {limit} Fragen je Minute und Person. Bitte fragen Sie in einer Minute noch einmal.",

@@ -3,15 +3,18 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import structlog
 from slack_bolt import Ack, App
 
 from bot.answer_view import section
+from bot.delivery import Delivery, NotNow
 from bot.intake import Intake
 from bot.slack import PacedClient, persist
 from storage.forgetting import Receipt, forget
 from storage.ledger import Ledger
 from storage.settings import Settings
 
+log = structlog.get_logger()
 FORGET_ACTION, FORGET_VIEW, PERSON_HOME_ACTION = "evenkeel_forget_me", "evenkeel_forget", "evenkeel_person_home"
 ASK = (
     "This deletes every question that you asked me, my answers to them, your ratings and what was learned from your words "
@@ -26,6 +29,7 @@ class Privacy:
     ledger: Ledger
     client: PacedClient
     intake: Intake
+    delivery: Delivery
 
     def listen(self, app: App) -> None:
         app.action(FORGET_ACTION)(self._ask)
@@ -38,11 +42,17 @@ class Privacy:
         self.client.views_open(trigger_id=body["trigger_id"], view=view)
 
     def _forget(self, ack: Ack, body: dict[str, Any]) -> None:
-        """Before the ack: what could not be deleted must not look deleted."""
+        """Before the ack: what could not be deleted must not look deleted. After it, what nobody ends any more goes, too."""
         user = body["user"]["id"]
-        receipt = forget(self.ledger, self.settings.datasets_dir, user, actor=user)
-        self.ledger.audit(user, "forget", asdict(receipt))
+        with self.ledger.connections.write():
+            begun = self.ledger.exchanges.under_way(user)
+            receipt = forget(self.ledger, self.settings.datasets_dir, user, actor=user)
+            self.ledger.audit(user, "forget", asdict(receipt))
         ack(response_action="update", view=_modal(receipt_text(receipt)))
+        try:
+            self.delivery.remove(begun)
+        except NotNow as error:
+            log.warning("begun_answer_stays", code=str(error))
 
     def _person(self, ack: Ack, body: dict[str, Any]) -> None:
         """From the App Home: the call is kept like any other press, for the direct message with this person."""

@@ -12,7 +12,7 @@ import structlog
 
 from bot.answer_view import waiting
 from bot.delivery import Delivery, NotHere, NotNow
-from bot.slack import SLACK_ERRORS
+from bot.slack import SLACK_ERRORS, trouble_of
 from storage.errors import LostLease
 from storage.ledger import Ledger
 from storage.records import Exchange, InboxItem
@@ -52,8 +52,9 @@ class QueueNotes:
         try:
             self._show(item, place)
             self._told[item.inbox_id] = place
-        except (NotNow, NotHere, *SLACK_ERRORS) as error:
-            log.info("place_not_shown", inbox_id=item.inbox_id, code=str(error))
+        except (LostLease, NotNow, NotHere, *SLACK_ERRORS) as error:
+            code = str(error) if isinstance(error, NotNow | NotHere) else trouble_of(error).code
+            log.info("place_not_shown", inbox_id=item.inbox_id, code=code)
             self._told[item.inbox_id] = place
         finally:
             self._give_back(item)

@@ -14,7 +14,7 @@ from slack_sdk import WebClient
 from bot.answer_view import actions, button, section
 from bot.commands import number
 from bot.phrases import phrase
-from bot.roles import Roles
+from bot.roles import TEAM, Roles
 from bot.slack import SLACK_ERRORS, trouble_of
 from storage.errors import Busy
 from storage.ledger import Ledger
@@ -26,7 +26,6 @@ Blocks = list[dict[str, Any]]
 CORRECT_ACTION = "evenkeel_correct"
 REASON_ACTION = "evenkeel_reason_"  # and the reason
 REASONS: dict[Reason, str] = {reason: phrase(f"reason_{reason}", "en") for reason in get_args(Reason)}
-TRUSTED = ("agent", "admin")
 LOCKED = "The ledger is in use by another process, so nothing was kept. Please try again in a few seconds."
 
 
@@ -47,9 +46,9 @@ class Reasons:
         """
         if len(self._against(exchange, verdict.user)) != 1:
             return
-        language = None if role in TRUSTED else exchange.question.language
+        language = None if role in TEAM else exchange.question.language
         text = phrase("why", language)
-        if role in TRUSTED and (votes := disputed(self.ledger.ratings.split(exchange.exchange_id))):
+        if role in TEAM and (votes := disputed(self.ledger.ratings.split(exchange.exchange_id))):
             text += f"\n_{votes} by agents so far._"
         value = str(exchange.exchange_id)
         why = (button(phrase(f"reason_{reason}", language), f"{REASON_ACTION}{reason}", value) for reason in REASONS)
@@ -80,12 +79,12 @@ class Reasons:
     def give(self, user: str, reason: str, value: str) -> str:
         """Store the reason of somebody whose 👎 stands; returns what they read. Raises Busy."""
         exchange, role = self.ledger.exchanges.get(number(value) or 0), self.roles.role_of(user)
-        language = None if exchange is None or role in TRUSTED else exchange.question.language
+        language = None if exchange is None or role in TEAM else exchange.question.language
         if exchange is None or not self._against(exchange, user):
             return phrase("reason_gone", language)
         self.ledger.taught.give_reason(exchange.exchange_id, user=user, role=role, reason=cast(Reason, reason))
         noted = phrase("reason_noted", language, reason=phrase(f"reason_{reason}", language))
-        if reason != "person" or role in TRUSTED:
+        if reason != "person" or role in TEAM:
             return noted
         return f"{noted} {phrase('reason_call', language, person=phrase('person', language))}"
 
@@ -97,7 +96,7 @@ class Reasons:
 
 def _better(role: RaterRole, value: str) -> Blocks:
     """The way to the form, for those who may use it."""
-    return [actions(button("Write a better answer", CORRECT_ACTION, value))] if role in TRUSTED else []
+    return [actions(button("Write a better answer", CORRECT_ACTION, value))] if role in TEAM else []
 
 
 def disputed(split: tuple[int, int]) -> str:

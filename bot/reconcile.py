@@ -3,11 +3,14 @@
 Promise: replies in recent threads, questions in recent channels and the reactions on recent answers end where they would
 have ended; what is known already changes nothing (the inbox's keys and the fold of ratings see to that). A question that
 a person has answered in the meantime is left alone.
+What cannot be read, or not stored, is tried again for an hour.
 Source: Slack does not promise to deliver again what was missed in an outage (slack-status.com, 2025-02).
 """
 
 import queue
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -21,6 +24,7 @@ from bot.intake import Intake
 from bot.question import mentions
 from bot.reactions import canonical
 from bot.slack import SLACK_ERRORS, Me, PacedClient, persist, trouble_of
+from storage.errors import Busy
 from storage.forgetting import is_forgotten
 from storage.ledger import Ledger
 
@@ -29,11 +33,21 @@ OLDEST = timedelta(days=1)
 OVERLAP = timedelta(minutes=10)
 THREADS = 50
 PAGE = 200
-PATIENCE_S = 5.0  # with one call; what fails for longer is read again after the next reconnect
+PATIENCE_S = 5.0  # with one call; what fails for longer is read again after a pause
+AGAIN_S = 30.0
+TRIES = 120  # of one place: an hour
 TAKEN_IN = ("question", "excess", "remark")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
+class Since:
+    """From when on a place is still to be read, and how often that failed."""
+
+    oldest: str
+    tries: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
 class Reconcile:
     """The worker of what was missed. `again` asks for another pass; the first one comes by itself."""
 
@@ -43,6 +57,8 @@ class Reconcile:
     intake: Intake
     _wanted: threading.Event = field(default_factory=threading.Event)
     _late: queue.SimpleQueue[tuple[str, str]] = field(default_factory=queue.SimpleQueue)
+    _left: dict[tuple[str, str], Since] = field(default_factory=dict)  # (channel, thread or "") that is not read yet
+    _due: float = 0.0  # when it is tried again
 
     def __post_init__(self) -> None:
         self._wanted.set()
@@ -52,36 +68,56 @@ class Reconcile:
         self._wanted.set()
 
     def step(self) -> bool:
-        """One pass if somebody asked for it; always False: it is called again after a pause."""
+        """One pass if somebody asked for it, and what is due; always False: it is called again after a pause."""
         if self._wanted.is_set():
-            self._wanted.clear()
             self.pass_over()
         while not self._late.empty():
             channel, thread_ts = self._late.get()
-            self._take_in(partial(self._thread, channel, thread_ts, thread_ts))
+            self._leave(channel, thread_ts, oldest=thread_ts)
+            self._due = 0.0
+        if self._left and time.monotonic() >= self._due:
+            self._read()
         return False
 
     def pass_over(self) -> int:
         """Take in everything that was missed; returns how many events that were. One place that fails stops no other."""
         threads = self.ledger.exchanges.recent_threads(max_age_s=OLDEST.total_seconds(), limit=THREADS)
         oldest = self._oldest()
-        places: list[Callable[[], Iterator[dict[str, Any]]]] = [
-            *(partial(self._channel, channel, oldest) for channel in dict.fromkeys(c for c, _ in threads)),
-            *(partial(self._thread, channel, ts, oldest) for channel, ts in threads),
-        ]
-        found = sum(self._take_in(place) for place in places)
-        log.info("reconciled", threads=len(threads), found=found)
+        self._wanted.clear()  # from here on, nothing is forgotten that fails
+        for channel, thread_ts in (*((channel, "") for channel in dict.fromkeys(c for c, _ in threads)), *threads):
+            self._leave(channel, thread_ts, oldest=oldest)
+        found = self._read()
+        log.info("reconciled", threads=len(threads), found=found, left=len(self._left))
         return found
 
-    def _take_in(self, place: Callable[[], Iterator[dict[str, Any]]]) -> int:
+    def _leave(self, channel: str, thread_ts: str, *, oldest: str) -> None:
+        """Have this place read since then; since the earlier moment where that failed before."""
+        since = self._left.setdefault((channel, thread_ts), Since(oldest))
+        since.oldest = min(since.oldest, oldest, key=float)
+
+    def _read(self) -> int:
+        """Read all places that are left; returns how many events were found."""
+        self._due = time.monotonic() + AGAIN_S
+        return sum(self._take_in(*place, since) for place, since in list(self._left.items()))
+
+    def _take_in(self, channel: str, thread_ts: str, since: Since) -> int:
+        """What one place holds; it stays left while waiting may cure what failed."""
         found = 0
         try:
-            for body in place():
+            for body in self._missed(channel, thread_ts, since.oldest):
                 self.intake.take_in(body)
                 found += 1
-        except SLACK_ERRORS as error:
-            log.warning("not_reconciled", code=trouble_of(error).code)
+        except (Busy, sqlite3.OperationalError, *SLACK_ERRORS) as error:
+            since.tries += 1
+            trouble = trouble_of(error)
+            log.warning("not_reconciled", code=trouble.code, tries=since.tries)
+            if trouble.kind != "refused" and since.tries < TRIES:
+                return found
+        self._left.pop((channel, thread_ts), None)
         return found
+
+    def _missed(self, channel: str, thread_ts: str, oldest: str) -> Iterator[dict[str, Any]]:
+        return self._thread(channel, thread_ts, oldest) if thread_ts else self._channel(channel, oldest)
 
     def _oldest(self) -> str:
         """Messages since shortly before the last event that we heard of, but none older than a day."""
@@ -138,10 +174,11 @@ class Reconcile:
             (user, canonical(reaction["name"]))
             for reaction in self._complete(channel, message)
             for user in reaction["users"]
-            if user != self.me.user and not is_forgotten(self.ledger, user)
+            if user != self.me.user
         }
         here = self.ledger.ratings.reactions_on(self.me.team, channel, ts)
-        for kind, missed in (("reaction_added", there - here), ("reaction_removed", here - there)):
+        added = {(user, name) for user, name in there - here if not is_forgotten(self.ledger, user)}
+        for kind, missed in (("reaction_added", added), ("reaction_removed", here - there)):
             for user, name in sorted(missed):
                 event = {
                     "type": kind,

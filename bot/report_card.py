@@ -9,7 +9,7 @@ from typing import Any
 from bot.answer_view import Part, button, context, section
 from bot.figures import cells, dearest, gains, table
 from bot.outlook import dry_run_lines
-from bot.safe_text import escape, printable
+from bot.safe_text import escape, person, printable, who
 from storage.records import Decision, Run
 from storage.standing import Standing
 
@@ -167,15 +167,6 @@ def _data(view: dict[str, Any]) -> str:
     data = view.get("data") or {}
     rows = data.get("train_rows", data.get("rows"))
     return f" · {rows} training rows" if isinstance(rows, int) else ""
-
-
-def person(actor: str) -> bool:
-    """Whether this is somebody in Slack, and not the clock, the gate or the command line."""
-    return actor[:1] in ("U", "W") and actor.isalnum()
-
-
-def who(actor: str) -> str:
-    return f"<@{actor}>" if person(actor) else escape(actor)
 
 
 def _card(*lines: str) -> Part:

@@ -85,7 +85,7 @@ class RetrainForm:
         private(self.client, place["channel"], body["user"]["id"], said, respond=respond)
 
     def listen(self, app: App) -> None:
-        """`/retrain` and its self."""
+        """`/retrain`, and its form when it is sent."""
 
         @app.command("/retrain")
         def on_retrain(ack: Ack, command: dict[str, Any], respond: Respond) -> None:

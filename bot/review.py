@@ -21,7 +21,7 @@ from bot.modals import PATIENCE_S, View, open_then_fill
 from bot.replies import private
 from bot.review_order import ranked
 from bot.review_view import Session, first_of, instead, session_from, verdict_of
-from bot.roles import Roles
+from bot.roles import TEAM, Roles
 from bot.safe_text import escape, safe
 from bot.slack import SLACK_ERRORS, persist, trouble_of
 from storage.errors import Busy, EvenkeelError
@@ -31,7 +31,6 @@ from storage.records import Exchange, RaterRole
 from storage.settings import Settings
 
 log = structlog.get_logger()
-TEAM = ("agent", "admin")
 CARDS = 10  # of one session
 MAX_AGE_S = 30 * 86_400.0
 

@@ -17,6 +17,7 @@ from storage.records import RaterRole
 
 log = structlog.get_logger()
 REMEMBER_S = 60.0
+TEAM: tuple[RaterRole, ...] = ("agent", "admin")  # whose word counts; a customer's does not
 
 
 class Roles:

@@ -10,13 +10,16 @@ import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from urllib.error import HTTPError
 
 import structlog
 from slack_sdk import WebClient
+from slack_sdk.errors import SlackRequestError
 
 from bot import report_card
 from bot.answer_view import Part
 from bot.once import Once, plainer
+from bot.safe_text import person
 from bot.slack import SLACK_ERRORS, persist, trouble_of
 from storage.ledger import Ledger
 from storage.notices import SILENT
@@ -180,7 +183,7 @@ class RunWatch:
     def _send_picture(self, run: Run, card: Part) -> None:
         """Gain against loss, in the thread, with a word to whoever asked; the word alone where there is no picture."""
         asker = run.requested_by
-        word = f"<@{asker}> {card.text}" if report_card.person(asker) else card.text
+        word = f"<@{asker}> {card.text}" if person(asker) else card.text
         found = self.ledger.report(run.run_id)
         if found is None or not Path(found["png_path"]).is_file():
             self.once.say(_picture(run), run.channel or "", Part(text=word, blocks=()), thread_ts=run.message_ts)
@@ -200,6 +203,10 @@ class RunWatch:
                 channel=run.channel, thread_ts=run.message_ts, file=path, title=title, initial_comment=word
             )
             return str((reply.get("files") or [{}])[0].get("id"))
+        except (SlackRequestError, HTTPError) as error:  # its bytes were not taken, so nothing stands in Slack yet
+            if isinstance(error, HTTPError) and error.code >= 500:
+                raise
+            log.warning("picture_failed", run_id=run.run_id, code=type(error).__name__)
         except SLACK_ERRORS as error:
             if trouble_of(error).kind != "refused":
                 raise

@@ -79,6 +79,16 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+def person(actor: str) -> bool:
+    """Whether this is somebody in Slack, and not the clock, the gate or the command line."""
+    return actor[:1] in ("U", "W") and actor.isalnum()
+
+
+def who(actor: str) -> str:
+    """Whoever did something, as people read it: a person by name, anything else as it is called."""
+    return f"<@{actor}>" if person(actor) else escape(actor)
+
+
 def _code(piece: str) -> str:
     if not piece.startswith("```"):
         return escape(piece)

@@ -133,6 +133,8 @@ class Voices:
             except WeightsError as error:
                 self._serving = None
                 self._say_why(error, refused=True)
+            else:
+                self._why, self._refused = "", False  # the same trouble is news when it comes again
             self._followed, self._until = number, time.monotonic() + lasts_s
         return False
 

@@ -99,10 +99,11 @@ class Exchanges:
         return None if found is None else self.get(found[0])
 
     def askers(self, team: str, channel: str, thread_ts: str) -> frozenset[str]:
-        """Who asked the bot something in this thread, answered or not."""
+        """Who asked the bot something in this thread, answered or not: what nobody took up yet has no exchange."""
         rows = self._connections.db.execute(
             "SELECT asker FROM exchanges WHERE team=:team AND channel=:channel AND thread_ts=:ts UNION SELECT asker FROM"
-            " inbox WHERE team=:team AND channel=:channel AND ts=:ts AND kind='question'",
+            " inbox INDEXED BY inbox_open WHERE state IN ('new','leased') AND kind='question' AND team=:team AND"
+            " channel=:channel AND json_extract(payload, '$.thread_ts')=:ts",
             {"team": team, "channel": channel, "ts": thread_ts},
         ).fetchall()
         return frozenset(row[0] for row in rows)
@@ -218,6 +219,15 @@ class Exchanges:
 
     def messages(self, exchange_id: int) -> tuple[PostedMessage, ...]:
         rows = self._connections.db.query("SELECT * FROM messages WHERE exchange_id=? ORDER BY part", (exchange_id,))
+        return tuple(PostedMessage(**row) for row in rows)
+
+    def under_way(self, asker: str) -> tuple[PostedMessage, ...]:
+        """What stands in Slack of this person's answers that are not final."""
+        rows = self._connections.db.query(
+            "SELECT m.* FROM messages m JOIN exchanges e USING (exchange_id) WHERE e.asker=? AND e.state='open'"
+            " AND m.ts IS NOT NULL ORDER BY m.message_id",
+            (asker,),
+        )
         return tuple(PostedMessage(**row) for row in rows)
 
     def _exchange(self, row: dict[str, Any]) -> Exchange:

@@ -76,14 +76,19 @@ def disliked(connections: Connections, *, limit: int) -> tuple[Disliked, ...]:
 
 
 def trouble(connections: Connections, *, now: datetime, late_s: float, newest: int) -> Trouble:
-    """Questions that wait longer than `late_s`, those that failed within a day, and the shadows of the `newest` answers."""
+    """Questions that wait longer than `late_s`, those that failed within a day, and the shadows of the `newest` answers.
+
+    What was not to be answered did not fail: a greeting, a text too long, an answer that was stopped or held back.
+    """
     db = connections.db
     late = db.execute(
         "SELECT count(*) FROM inbox WHERE kind='question' AND state IN ('new','leased') AND received_at < ?",
         (to_text(now - timedelta(seconds=late_s)),),
     ).fetchone()
     failed = db.execute(
-        "SELECT count(*) FROM exchanges WHERE state='failed' AND asked_at >= ?", (to_text(now - timedelta(days=1)),)
+        "SELECT count(*) FROM exchanges e WHERE state='failed' AND asked_at >= ? AND NOT EXISTS (SELECT 1 FROM answers t"
+        " WHERE t.exchange_id = e.exchange_id AND t.role='tuned' AND t.status='skipped')",
+        (to_text(now - timedelta(days=1)),),
     ).fetchone()
     answered, covered = db.execute(
         "SELECT count(*), count(b.answer_id) FROM (SELECT t.exchange_id FROM answers t JOIN exchanges e USING"

@@ -124,6 +124,10 @@ class Scheduler:
                 for role in rows
             }
 
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
     def close(self, patience_s: float = 20.0) -> None:
         """Finish the users' rows that are live, then end the thread."""
         with self._lock:
@@ -223,7 +227,11 @@ class Scheduler:
                 if not any((*self._waiting.values(), *self._live.values(), self._canaries)) and self._calls.empty():
                     self._lock.wait(timeout=1.0)
                     continue
-            self._turn()
+            try:
+                self._turn()
+            except Exception as error:  # the named place: what breaks beside a pass ends its rows, never the thread
+                log.error("turn_failed", error=type(error).__name__)
+                self._end_live(f"{type(error).__name__} between two passes")
         self._end_all("the engine is stopping")
 
     def _serve_calls(self) -> None:
@@ -257,12 +265,22 @@ class Scheduler:
             if not self._waiting[role] or len(self._live[role]) >= LIVE[role] or self._closing:
                 return None
             ask, asked_at = self._waiting[role].popleft()
+        try:
+            return self._admit(ask, asked_at)
+        except Exception as error:  # the named place: who finds no room ends with the reason
+            log.error("row_failed", role=role, error=type(error).__name__)
+            late = time.monotonic() - asked_at
+            ask.emit(End(reason="error", detail=f"{type(error).__name__} before generating", latency_s=late))
+            return None
+
+    def _admit(self, ask: Ask, asked_at: float) -> Row:
+        """The row that an ask becomes, with what is known of its prompt. Raises what the lack of memory raises."""
         cache: Any = self.decoder.new_cache(len(ask.prompt) + ask.max_new_tokens)
         if self.decoder.shares:
-            self._prefixes.begin((role, ask.adapter), ask.prompt, cache)
+            self._prefixes.begin((ask.role, ask.adapter), ask.prompt, cache)
         row = Row(ask=ask, asked_at=asked_at, cache=cache, unread=list(ask.prompt[len(cache.tokens) :]),
                   draw=torch.Generator().manual_seed(ask.seed))  # fmt: skip
-        self._live[role].append(row)
+        self._live[ask.role].append(row)
         return row
 
     def _pass(
@@ -345,19 +363,30 @@ class Scheduler:
     def _end(self, row: Row, reason: Any, detail: str = "") -> None:
         self._live[row.ask.role].remove(row)
         if self.decoder.shares and reason in ("stop", "length"):
-            self._prefixes.keep((row.ask.role, row.ask.adapter), row.cache)
+            self._remember(row)
         row.ask.emit(row.ended(reason, detail))
         if row.ask.adapter not in (None, self.champion):
             self._drop_unused()
 
+    def _remember(self, row: Row) -> None:
+        """For rows that begin alike; where there is no room for a copy, they read it all again."""
+        try:
+            self._prefixes.keep((row.ask.role, row.ask.adapter), row.cache)
+        except (RuntimeError, MemoryError) as error:
+            log.warning("prefix_not_kept", role=row.ask.role, error=type(error).__name__)
+
+    def _end_live(self, detail: str) -> None:
+        for rows in self._live.values():
+            for row in list(rows):
+                self._end(row, "error", detail)
+
     def _end_all(self, detail: str) -> None:
         for canary in tuple(self._canaries):
             self._refuse(canary, WeightsError(detail))
-        for role in self._live:
-            for row in list(self._live[role]):
-                self._end(row, "error", detail)
-            while self._waiting[role]:
-                ask, _ = self._waiting[role].popleft()
+        self._end_live(detail)
+        for waiting in self._waiting.values():
+            while waiting:
+                ask, _ = waiting.popleft()
                 ask.emit(End(reason="error", detail=detail))
 
 

@@ -31,7 +31,7 @@ from bot.engine.rows import Ask, End
 from bot.engine.scheduler import Full, Scheduler, apart
 from bot.engine.stock import open_decoder
 from storage.digests import digest_of, short
-from storage.errors import ConfigurationError, EvenkeelError, WeightsError
+from storage.errors import ConfigurationError, WeightsError
 from storage.ledger import Ledger
 from storage.records import Promotion
 from storage.settings import Settings
@@ -40,6 +40,7 @@ from storage.weights import adapter_path
 log = structlog.get_logger()
 MAX_BODY = 1_000_000
 FOLLOW_EVERY_S = 0.25
+AFTER_FAULT_S = 2.0  # until a look that failed is taken again
 
 
 @dataclass(slots=True)
@@ -49,6 +50,7 @@ class Engine:
     settings: Settings
     scheduler: Scheduler | None = None
     promotion: Promotion | None = None
+    outcome: str = ""  # what came of it
     fault: str = ""
     started_at: float = field(default_factory=time.monotonic)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -87,20 +89,28 @@ class Engine:
 
     def follow(self, ledger: Ledger) -> None:
         """Until the engine stops: whoever the ledger's last promotion names serves, or the row says why not."""
-        while not self.stopping.wait(FOLLOW_EVERY_S):
+        said, pause_s = "", FOLLOW_EVERY_S
+        while not self.stopping.wait(pause_s):
             try:
-                newest = ledger.promotions.champion()
-                if newest is not None and (
-                    self.promotion is None or newest.promotion_id != self.promotion.promotion_id
-                ):
-                    self.apply(newest, ledger)
-            except (
-                EvenkeelError,
-                TimeoutError,
-            ) as error:  # the ledger is locked, or the model's thread busy: look again
-                log.warning("follower_waits", reason=str(error))
+                self._look(ledger)
+                said, pause_s = "", FOLLOW_EVERY_S
+            except Exception as error:  # the named place: a look that fails is taken again, so no promotion is missed
+                reason = f"{type(error).__name__}: {error}"
+                if reason != said:  # the same trouble is told once
+                    log.warning("follower_waits", error=type(error).__name__, reason=str(error))
+                said, pause_s = reason, AFTER_FAULT_S
 
-    def apply(self, promotion: Promotion, ledger: Ledger) -> None:
+    def _look(self, ledger: Ledger) -> None:
+        """Crown whom the last promotion names, then see that its row says what came of it."""
+        newest = ledger.promotions.champion()
+        if newest is None:
+            return
+        if self.promotion is None or newest.promotion_id != self.promotion.promotion_id:
+            self.apply(newest)
+        if newest.confirmed != self.outcome:
+            ledger.promotions.confirm(newest.promotion_id, self.outcome)
+
+    def apply(self, promotion: Promotion) -> None:
         scheduler, digest = self.ready, promotion.adapter_digest
         folder = None if digest is None else adapter_path(self.settings.weights_dir, digest)
         try:
@@ -108,9 +118,7 @@ class Engine:
             outcome = "ok"
         except WeightsError as error:
             outcome = str(error)
-        self.promotion = promotion
-        if promotion.confirmed != outcome:
-            ledger.promotions.confirm(promotion.promotion_id, outcome)
+        self.promotion, self.outcome = promotion, outcome
         log.info("champion", version=promotion.version, adapter=short(digest), outcome=outcome)
 
     # Requests
@@ -118,6 +126,8 @@ class Engine:
     def health(self) -> dict[str, Any]:
         if self.scheduler is None:
             return {"status": "failed" if self.fault else "loading", "reason": self.fault}
+        if not self.scheduler.alive:
+            return {"status": "failed", "reason": "the model's thread has died. Next: restart the engine"}
         model, serving = self.scheduler.decoder, self.scheduler.champion
         version = self.promotion.version if self.promotion and self.promotion.adapter_digest == serving else None
         return {

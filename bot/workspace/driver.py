@@ -155,6 +155,10 @@ class Driver:
         """The next `times` calls of `method` go wrong: see faults.Fault for kinds and details."""
         self._now(lambda: self._workspace.web_api.faults.add(method, kind, times=times, **details))
 
+    def forget_faults(self) -> None:
+        """All calls go well from now on."""
+        self._now(self._workspace.web_api.faults.clear)
+
     def drop_acks(self, n: int) -> None:
         """The next `n` acks do not arrive."""
 

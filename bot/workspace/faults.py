@@ -28,6 +28,10 @@ class Faults:
             raise ValueError(f"no fault {kind!r}: it is one of {', '.join(get_args(Kind))}")
         self._coming.setdefault(method, []).extend([Fault(kind=kind, **details)] * times)
 
+    def clear(self) -> None:
+        """No fault is to come any more."""
+        self._coming.clear()
+
     def next(self, method: str) -> Fault | None:
         """The fault of this call, which is then used up."""
         coming = self._coming.get(method)

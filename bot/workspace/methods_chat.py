@@ -56,8 +56,10 @@ def post_ephemeral(api: Api, given: Json) -> Json:
     channel, user = readable(api, given), need(given, "user")
     if user not in channel.members:
         raise Refused("user_not_in_channel")
-    note = api.world.whisper(user, channel.id, _content(given), thread_ts=given.get("thread_ts") or None)
-    return {"message_ts": note["ts"]}
+    content, thread_ts = _content(given), given.get("thread_ts") or None
+    if thread_ts and not api.world.replies.get((channel.id, thread_ts)):
+        return {"message_ts": api.world.next_ts()}  # as Slack: taken, and shown to nobody where there is no thread yet
+    return {"message_ts": api.world.whisper(user, channel.id, content, thread_ts=thread_ts)["ts"]}
 
 
 def get_permalink(api: Api, given: Json) -> Json:

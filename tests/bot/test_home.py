@@ -11,7 +11,7 @@ from bot.home import home
 from bot.shares import share, wilson
 from bot.workspace import limits
 from storage.ledger import Ledger
-from storage.records import Question
+from storage.records import Answer, Question
 from storage.settings import load_settings
 from tests.bot.conftest import Live
 from tests.bot.facts import NOW, answered, vote
@@ -125,10 +125,18 @@ def late_question(ledger: Ledger) -> None:
 
 def failed_question(ledger: Ledger) -> None:
     for hours in (1, 30):
-        question = Question(
-            team="T", channel="C", thread_ts="1.0", ts=f"{hours}.0", asker="U", text="x", messages=(),
-            asked_at=NOW - timedelta(hours=hours))  # fmt: skip
-        ledger.exchanges.close(ledger.exchanges.open(question), "failed")
+        closed_without(ledger, "failed", "down", hours=hours)
+    closed_without(ledger, "timeout", "too slow", hours=2)
+
+
+def closed_without(ledger: Ledger, status: Any, reason: str, *, hours: float) -> None:
+    """A question that ended without an answer."""
+    question = Question(
+        team="T", channel="C", thread_ts="1.0", ts=f"{hours}.{status}", asker="U", text="x", messages=(),
+        asked_at=NOW - timedelta(hours=hours))  # fmt: skip
+    exchange_id = ledger.exchanges.open(question)
+    ledger.exchanges.record(exchange_id, Answer(role="tuned", status=status, reason=reason))
+    ledger.exchanges.close(exchange_id, "failed")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +147,7 @@ def failed_question(ledger: Ledger) -> None:
         (rolled_back, "⚠️ Rolled back to The base model: the engine refused v1"),
         (thin_shadow, "⚠️ Only 40 of the last 50 answers have the base's beside them."),
         (late_question, "⚠️ 1 questions wait for more than 60 s."),
-        (failed_question, "⚠️ 1 questions got no answer in the last 24 hours."),
+        (failed_question, "⚠️ 2 questions got no answer in the last 24 hours."),
     ],
 )
 def test_what_needs_an_admin_is_an_alert(ledger: Ledger, wrong: Callable[[Ledger], None], said: str) -> None:
@@ -148,6 +156,15 @@ def test_what_needs_an_admin_is_an_alert(ledger: Ledger, wrong: Callable[[Ledger
     text = shown(ledger, "admin")
 
     assert said in text and text.count("⚠️") == 1 and "⚠️" not in shown(ledger, "agent")
+
+
+@pytest.mark.parametrize(
+    "why", ["Hello! Ask me a question in words", "stopped by U0MIA", "Your message has 9,000 characters"]
+)
+def test_what_was_not_to_be_answered_is_no_alert(ledger: Ledger, why: str) -> None:
+    closed_without(ledger, "skipped", why, hours=1)
+
+    assert "✅ Nothing needs you." in shown(ledger, "admin")
 
 
 def test_the_audit_shows_the_last_five_without_acting(ledger: Ledger) -> None:

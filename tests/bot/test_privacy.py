@@ -2,21 +2,33 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bot.app import Bot
+from storage.errors import LostLease
 from storage.forgetting import forget
 from storage.ledger import Ledger
 from storage.records import Adapter, Question
 from tests.bot.conftest import ASK, OPS, SUPPORT, Live
-from tests.bot.test_answering import final
+from tests.bot.model_server import ModelServer
+from tests.bot.test_answering import bots, final
 
 
 @pytest.fixture
 def ledger(live: Live) -> Ledger:
     return live.ledger
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger that no running bot reads."""
+    opened = Ledger(tmp_path / "own.db")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
@@ -61,6 +73,38 @@ def test_a_person_deletes_what_was_kept_of_them_and_sees_the_receipt(slack: Any,
     assert ledger.verify() == ()
 
 
+def test_an_answer_that_is_under_way_goes_with_the_data_of_who_asked(
+    slack: Any, live: Live, ledger: Ledger, engine: ModelServer
+) -> None:
+    engine.text, engine.delay_s = "word " * 400, 0.02
+    ts = slack.say("U0MIA", SUPPORT, ASK)
+    slack.wait_for(lambda: "word word" in str(bots(slack, SUPPORT, ts)))
+
+    view = home(slack, "U0MIA")
+    slack.click_in_view("U0MIA", view["id"], "evenkeel_forget_me")
+    slack.wait_for(lambda: slack.view("U0MIA"), timeout=5)
+    slack.submit("U0MIA", slack.view("U0MIA")["id"], {})
+
+    slack.wait_for(lambda: not bots(slack, SUPPORT, ts))
+    slack.wait_for(live.quiet)
+    assert count(ledger, "SELECT count(*) FROM exchanges WHERE asker=?", "U0MIA") == 0
+
+
+def test_who_was_forgotten_does_not_come_back_with_a_question_that_a_worker_still_holds(
+    still: Bot, own: Ledger, tmp_path: Path
+) -> None:
+    payload = {"user": "U1", "text": "mine", "thread_ts": "1.1", "files": 0, "direct": False}
+    own.inbox.accept(event_id="e", kind="question", team="T", channel="C", ts="1.1", payload=payload)
+    item = own.inbox.claim(owner_kinds=("question",), lease_s=60)
+    assert item is not None
+    forget(own, tmp_path, "U1", actor="U1")
+
+    with pytest.raises(LostLease):
+        replace(still.asking, ledger=own).open(item)
+
+    assert count(own, "SELECT count(*) FROM exchanges") == 0
+
+
 def test_what_a_dataset_holds_of_somebody_goes_and_the_adapter_is_named(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "evenkeel.db")
     messages = ({"role": "system", "content": "s"}, {"role": "user", "content": "mine"})
@@ -92,6 +136,7 @@ def test_a_person_is_called_from_the_app_home(slack: Any, team: Live) -> None:
     slack.wait_for(lambda: len(slack.messages(OPS)) > before, timeout=5)
 
     assert slack.messages(OPS)[-1]["text"].startswith("<!subteam^S0AGENTS> <@U0JONAS> asks for a person")
+    slack.wait_for(lambda: any("told the support team" in n["text"] for n in slack.ephemerals("U0JONAS")))
     slack.wait_for(team.quiet)
 
 

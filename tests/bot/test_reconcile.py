@@ -1,7 +1,11 @@
 """What Slack never delivered is found again, and a line that is open and silent is replaced."""
 
+import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -102,6 +106,93 @@ def test_who_was_forgotten_is_not_read_back(slack: Any, live: Live, tmp_path: An
     slack.wait_for(live.quiet)
 
     assert receipt.ratings >= 1 and reactions(live.ledger, answer) == set()
+
+
+def test_votes_after_being_forgotten_are_kept(slack: Any, live: Live, tmp_path: Any) -> None:
+    _, answer = asked(slack)
+    slack.wait_for(live.quiet)
+    forget(live.ledger, tmp_path, "U0JONAS", actor="U0JONAS")
+    slack.react("U0JONAS", SUPPORT, answer, "+1")
+    slack.wait_for(lambda: reactions(live.ledger, answer) == {("U0JONAS", "+1")})
+
+    live.bot.reconcile.pass_over()
+    slack.wait_for(live.quiet)
+
+    assert reactions(live.ledger, answer) == {("U0JONAS", "+1")}
+
+
+@contextmanager
+def locked(slack: Any, ledger: Ledger) -> Iterator[None]:
+    """Another process writes to the ledger."""
+    other = sqlite3.connect(ledger.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield
+    other.execute("ROLLBACK")
+    other.close()
+
+
+@contextmanager
+def unreadable(slack: Any, ledger: Ledger) -> Iterator[None]:
+    """Slack reads no thread and no channel."""
+    for method in ("conversations.replies", "conversations.history"):
+        slack.fault(method, "http_500", times=99)
+    yield
+    slack.forget_faults()
+
+
+@pytest.mark.parametrize("trouble", [locked, unreadable])
+def test_what_a_pass_could_not_take_in_is_found_by_the_next_although_newer_events_came(
+    slack: Any, live: Live, monkeypatch: pytest.MonkeyPatch, trouble: Any
+) -> None:
+    monkeypatch.setattr("bot.reconcile.OVERLAP", timedelta(0))
+    monkeypatch.setattr("bot.reconcile.PATIENCE_S", 0.01)
+    ts, _ = asked(slack)
+    slack.wait_for(live.quiet)
+    with slack.deaf_period():
+        slack.say("U0MIA", SUPPORT, "and on Windows?", thread_ts=ts)
+    with trouble(slack, live.ledger):
+        live.bot.reconcile.pass_over()
+    asked(slack)
+    assert len(bots(slack, SUPPORT, ts)) == 1
+
+    live.bot.reconcile.again()
+
+    assert len(final(slack, SUPPORT, ts, count=2)) == 2
+
+
+@pytest.mark.parametrize("trouble", [locked, unreadable])
+def test_what_failed_is_tried_again_by_itself_after_a_pause(
+    slack: Any, live: Live, monkeypatch: pytest.MonkeyPatch, trouble: Any
+) -> None:
+    monkeypatch.setattr("bot.reconcile.PATIENCE_S", 0.01)
+    monkeypatch.setattr("bot.reconcile.AGAIN_S", 1.0)
+    with slack.deaf_period():
+        ts = slack.say("U0MIA", SUPPORT, ASK)
+        slack.say("U0MIA", SUPPORT, "and on Windows?", thread_ts=ts)
+    body = {"type": "event_callback", "event_id": f"late{ts}", "team_id": "T0DEMO", "event": {
+        "type": "app_mention", "user": "U0MIA", "text": ASK, "channel": SUPPORT, "ts": ts}}  # fmt: skip
+    live.bot.intake.take_in(body)
+    final(slack, SUPPORT, ts)
+    with trouble(slack, live.ledger):
+        live.bot.intake.late(SUPPORT, ts)
+        slack.wait_for(lambda: live.bot.reconcile._left)
+        slack.wait_for(lambda: any(since.tries for since in live.bot.reconcile._left.values()))
+
+    assert len(final(slack, SUPPORT, ts, count=2)) == 2
+    slack.wait_for(lambda: not live.bot.reconcile._left)
+
+
+def test_what_fails_for_ever_is_not_tried_for_ever(slack: Any, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bot.reconcile.PATIENCE_S", 0.01)
+    monkeypatch.setattr("bot.reconcile.TRIES", 2)
+    asked(slack)
+    slack.wait_for(live.quiet)
+    with unreadable(slack, live.ledger):
+        live.bot.reconcile.pass_over()
+        assert live.bot.reconcile._left
+        live.bot.reconcile.pass_over()
+
+    assert not live.bot.reconcile._left
 
 
 @dataclass

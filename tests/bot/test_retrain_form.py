@@ -364,7 +364,10 @@ def test_lessons_are_counted_by_source_and_by_age(ledger: Ledger) -> None:
     assert facts.total == {"tickets": 3, "likes": 1, "picks": 0, "corrections": 1, "taught": 0}
     assert facts.new == {"tickets": 0, "likes": 1, "picks": 0, "corrections": 0, "taught": 0}
     assert (facts.busiest, facts.disputed, facts.spoken_base, facts.champion_base) == (("U0ASHA", 1), 1, "b" * 64, "")
-    assert facts.total["likes"] == len(ledger.lessons.liked()) and ledger.lessons.count_since_last_run(with_slack=True) == 1
+    assert (
+        facts.total["likes"] == len(ledger.lessons.liked())
+        and ledger.lessons.count_since_last_run(with_slack=True) == 1
+    )
     assert "likes: *1* new, 1 in all" in lessons_text(facts, SETTINGS) and "36 are missing" in lessons_text(
         facts, SETTINGS
     )

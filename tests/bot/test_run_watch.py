@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.responses import PlainTextResponse
 
 from bot.app import Bot
 from bot.run_watch import RunWatch
@@ -209,6 +211,21 @@ def test_where_files_are_refused_the_word_stands_alone(
 
     word, _ = thread(slack, ledger, run)
     assert not word.get("files") and "<@U0INES>" in word["text"] and "REFUSE" in word["text"]
+
+
+@pytest.mark.parametrize("status", [202, 400])
+def test_a_picture_whose_bytes_are_not_taken_gives_way_to_the_word_and_stalls_nothing(
+    slack: Any, watch: RunWatch, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr("bot.workspace.server.PlainTextResponse", partial(PlainTextResponse, status_code=status))
+    run = started(ledger)
+    watch.step()
+    ended(ledger, tmp_path, run)
+
+    watch.step()
+
+    word, losses = thread(slack, ledger, run)
+    assert not word.get("files") and "<@U0INES>" in word["text"] and "where it lost most" in losses["text"]
 
 
 def test_a_failed_run_has_its_word_and_no_losses(slack: Any, watch: RunWatch, ledger: Ledger) -> None:

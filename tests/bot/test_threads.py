@@ -132,6 +132,65 @@ def test_from_a_direct_message_the_call_goes_to_the_team(slack: Any, people: Liv
     assert slack.thread(channel, ts).get("session") in (None, "suspended")
 
 
+def with_settings(people: Live, **changes: str) -> None:
+    changed = people.bot.people.settings.model_copy(update=changes)
+    object.__setattr__(people.bot.people, "settings", changed)
+
+
+def told(slack: Any, user: str, words: str, since: int) -> None:
+    slack.wait_for(lambda: words in str([n["text"] for n in slack.ephemerals(user)[since:]]))
+
+
+@pytest.mark.parametrize("room", ["", "C0NOWHERE"])
+def test_where_no_call_can_stand_the_customer_is_told_and_the_bot_goes_on(slack: Any, people: Live, room: str) -> None:
+    with_settings(people, ops_channel=room)
+    channel, since = slack.dm("U0MIA"), len(slack.ephemerals("U0MIA"))
+    ts = slack.say("U0MIA", channel, "How do I reset my password?")
+    slack.click("U0MIA", channel, final(slack, channel, ts)[0]["ts"], "evenkeel_person")
+
+    told(slack, "U0MIA", "cannot reach the team", since)
+    slack.say("U0MIA", channel, "and on Windows?", thread_ts=ts)
+    assert len(final(slack, channel, ts, count=2)) == 2 and state(people.ledger, ts, channel) == "bot"
+
+
+def test_a_call_that_fails_for_good_is_told_and_leaves_the_thread_with_the_bot(
+    slack: Any, people: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ts, answer = asked(slack)
+    since = len(slack.ephemerals("U0MIA"))
+    monkeypatch.setattr("bot.people.MAX_ATTEMPTS", 1)
+    slack.fault("chat.postMessage", "http_500")
+    slack.click("U0MIA", SUPPORT, answer, "evenkeel_person")
+
+    told(slack, "U0MIA", "cannot reach the team", since)
+    slack.wait_for(people.quiet)
+    assert state(people.ledger, ts) == "bot" and len(bots(slack, SUPPORT, ts)) == 1
+
+
+def test_without_a_group_to_call_nobody_is_said_to_be_called(slack: Any, people: Live) -> None:
+    with_settings(people, support_group="")
+    since = len(slack.ephemerals("U0MIA"))
+    ts, call = called(slack, people)
+
+    told(slack, "U0MIA", "left a call for the team in this thread", since)
+    assert call["text"] == "<@U0MIA> asks for a person." and state(people.ledger, ts) == "waiting"
+
+
+def test_who_asked_in_a_thread_goes_on_there_while_another_question_is_open(
+    slack: Any, people: Live, engine: ModelServer
+) -> None:
+    engine.mode = "held"
+    ts = slack.say("U0MIA", SUPPORT, ASK)
+    for depth, (user, text) in enumerate(
+        [("U0ASHA", "@Evenkeel and on Windows?"), ("U0ASHA", "the newest one")], start=2
+    ):
+        slack.say(user, SUPPORT, text, thread_ts=ts)
+        slack.wait_for(lambda depth=depth: people.ledger.inbox.depth() == depth)
+    engine.release.release(3)
+
+    assert len(final(slack, SUPPORT, ts, count=3)) == 3 and state(people.ledger, ts) == "bot"
+
+
 def test_an_agent_who_writes_takes_over_and_a_mention_wakes_the_bot(
     slack: Any, people: Live, engine: ModelServer
 ) -> None:
@@ -181,6 +240,30 @@ def test_a_stranger_to_the_question_cannot_stop_it(slack: Any, people: Live, eng
 
     assert final(slack, SUPPORT, ts)[0]["text"].count("word") == 60
     assert any("can stop this answer" in n["text"] for n in slack.ephemerals("U0JONAS"))
+
+
+def test_an_agents_stop_is_kept_while_slack_cannot_say_who_they_are(
+    slack: Any, people: Live, engine: ModelServer
+) -> None:
+    engine.text, engine.delay_s = "word " * 400, 0.02
+    ts = slack.say("U0MIA", SUPPORT, ASK)
+    slack.wait_for(lambda: "word word" in str(bots(slack, SUPPORT, ts)))
+    people.bot.people.roles._known.clear()
+    slack.fault("usergroups.users.list", "http_500")
+    slack.click("U0ASHA", SUPPORT, bots(slack, SUPPORT, ts)[0]["ts"], "evenkeel_stop")
+
+    slack.wait_for(lambda: "Stopped" in bots(slack, SUPPORT, ts)[0]["text"], timeout=7)
+
+
+def test_who_cannot_be_checked_reads_that_and_not_that_they_may_not(slack: Any, people: Live) -> None:
+    ts, call = called(slack, people)
+    since = len(slack.ephemerals("U0ASHA"))
+    people.bot.people.roles._known.clear()
+    slack.fault("usergroups.users.list", "http_500")
+    slack.click("U0ASHA", SUPPORT, call["ts"], TAKE_ACTION, f"{SUPPORT}:{ts}")
+
+    told(slack, "U0ASHA", "could not check", since)
+    assert state(people.ledger, ts) == "waiting"
 
 
 def test_slacks_own_stop_button_stops_a_stream(slack: Any, people: Live, engine: ModelServer) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bot.canary import Away, Reading, numbers_fault, texts_fault
 from bot.models import UNREACHABLE, Models
@@ -239,6 +240,18 @@ def test_no_adapter_is_asked_before_this_process_has_proven_it(follower: Followe
     assert answer.status == "failed" and answer.reason == f"{UNREACHABLE}: its adapter is not proven yet"
     again.models.follow()
     assert again.ask().status == "ok"
+
+
+def test_the_same_trouble_is_told_again_when_it_comes_again(follower: Follower) -> None:
+    with capture_logs() as logs:
+        follower.promoted(1)
+        for status in (503, 503, 200, 503):
+            follower.server.status = status
+            follower.voices._proven.clear()
+            follower.voices.lost(follower.voices._named_base())
+            follower.models.follow()
+
+    assert [line["event"] for line in logs].count("model_server") == 2
 
 
 def test_while_the_server_is_away_nothing_is_confirmed_and_nothing_refused(follower: Follower) -> None:

@@ -93,6 +93,25 @@ def test_a_channel_has_a_limit_of_its_own(slack: Any, live: Live, limits: Any) -
     assert "in one channel" in slack.ephemerals("U0TOM")[-1]["text"]
 
 
+def test_a_question_above_the_limit_is_not_answered_in_its_other_shape(slack: Any, live: Live, limits: Any) -> None:
+    long_ago = "UPDATE inbox SET received_at='2000-01-01T00:00:00.000000+00:00'"
+    live.ledger.connections.db.execute(long_ago)
+    limits(user=1)
+    final(slack, SUPPORT, slack.say("U0MIA", SUPPORT, ASK))
+    since = len(slack.ephemerals("U0MIA"))
+    ts = slack.say("U0MIA", SUPPORT, ASK)
+    slack.wait_for(lambda: len(slack.ephemerals("U0MIA")) > since)
+    slack.wait_for(live.quiet)
+    live.ledger.connections.db.execute(long_ago)  # the minute is over
+
+    body = {"type": "event_callback", "event_id": f"again{ts}", "team_id": "T0DEMO", "event": {
+        "type": "app_mention", "user": "U0MIA", "text": ASK, "channel": SUPPORT, "ts": ts}}  # fmt: skip
+    live.bot.intake.take_in(body)
+    slack.wait_for(live.quiet)
+
+    assert not bots(slack, SUPPORT, ts)
+
+
 def test_questions_of_one_thread_are_answered_in_order(slack: Any, live: Live, engine: ModelServer) -> None:
     engine.delay_s = 0.02
     ts = slack.say("U0MIA", SUPPORT, ASK)

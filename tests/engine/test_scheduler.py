@@ -31,11 +31,14 @@ class Script:
     broken: set[str | None] = field(default_factory=set)
     silent: set[str | None] = field(default_factory=set)
     idle: set[str | None] = field(default_factory=set)  # adapters that change nothing
+    full: bool = False  # no room for a further row
     interrupted: int = 0
     adapters: set[str] = field(default_factory=set)
     shares = False
 
     def new_cache(self, capacity: int) -> Cache:
+        if self.full:
+            raise RuntimeError("CUDA out of memory")
         return Cache(torch.empty(0), torch.empty(0))
 
     def forward(self, segments: list[Segment], *, interrupt: Any = None) -> torch.Tensor:
@@ -175,6 +178,56 @@ def test_what_goes_wrong_in_one_row_ends_that_row_and_no_other(
     wait(lambda: good.end and bad.end)
     assert good.end is not None and good.end.reason == "length"
     assert bad.end is not None and (bad.end.reason, bad.end.detail) == ("error", detail)
+
+
+def test_who_finds_no_room_ends_with_the_reason_and_the_next_is_answered(paired: Scheduler, script: Script) -> None:
+    script.full = True
+    users = [submit(paired, role, "u") for role in ("user", "shadow")]
+    wait(lambda: all(user.end for user in users))
+    script.full = False
+    later = submit(paired, "user", "u")
+    script.gate.release(50)
+
+    wait(lambda: later.end)
+    assert {(user.end.reason, user.end.detail) for user in users if user.end} == {
+        ("error", "RuntimeError before generating")
+    }
+    assert later.end is not None and later.end.reason == "length"
+    assert paired.alive and sum(paired.depths().values()) == 0
+
+
+def test_an_answer_that_cannot_be_remembered_still_ends(
+    paired: Scheduler, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keep(*_: Any) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(script, "shares", True, raising=False)
+    monkeypatch.setattr(paired._prefixes, "keep", keep)
+    user = submit(paired, "user", "u")
+    script.gate.release(50)
+
+    wait(lambda: user.end)
+    assert user.end is not None and user.end.reason == "length" and paired.alive
+
+
+def test_what_breaks_between_two_passes_ends_who_is_answered_and_never_the_thread(
+    paired: Scheduler, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(*_: Any) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("bot.engine.scheduler.choose", choose)
+        user = submit(paired, "user", "u")
+        script.gate.release(1)
+        wait(lambda: user.end)
+    later = submit(paired, "user", "u")
+    script.gate.release(50)
+
+    wait(lambda: later.end)
+    assert user.end is not None and user.end.detail == "RuntimeError between two passes"
+    assert later.end is not None and later.end.reason == "length"
 
 
 def test_who_leaves_or_comes_too_late_frees_the_place_also_while_waiting(

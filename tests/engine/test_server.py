@@ -2,13 +2,16 @@
 
 import json
 import threading
+import time
 import urllib.error
 import urllib.request
 from typing import Any
 
 import openai
 import pytest
+from structlog.testing import capture_logs
 
+from storage.errors import Busy
 from storage.weights import adapter_path
 from tests.engine.conftest import Served, wait
 
@@ -68,6 +71,44 @@ def test_a_corrupt_or_do_nothing_adapter_is_refused_with_the_reason_and_who_serv
     health = json.load(urllib.request.urlopen(f"{served.url}/healthz"))
     assert health["status"] == "ok" and health["champion"] == {"version": None, "adapter_digest": good}
     assert health["shadow"]["mode"] in ("paired", "deferred") and health["shadow"]["ratio"] > 0
+
+
+def test_a_promotion_is_followed_although_a_look_at_the_ledger_failed(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.engine.server.AFTER_FAULT_S", 0.05)
+    served.ledger.connections.db.execute("ALTER TABLE promotions RENAME TO hidden")
+    with capture_logs() as logs:
+        wait(lambda: any(line["event"] == "follower_waits" for line in logs))
+        time.sleep(0.5)
+    served.ledger.connections.db.execute("ALTER TABLE hidden RENAME TO promotions")
+
+    assert [line["error"] for line in logs if line["event"] == "follower_waits"] == ["OperationalError"]
+    assert served.confirmed(served.promote(served.adapter(1))) == "ok"
+
+
+def test_what_came_of_a_promotion_is_written_once_the_ledger_takes_it(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.engine.server.AFTER_FAULT_S", 0.05)
+    fails = ["once"]
+
+    def locked(*said: Any) -> None:
+        if fails:
+            raise Busy(f"the ledger is locked, {fails.pop()}")
+        confirm(*said)
+
+    confirm = served.ledger.promotions.confirm
+    monkeypatch.setattr(served.ledger.promotions, "confirm", locked)
+
+    assert served.confirmed(served.promote(served.adapter(1))) == "ok" and not fails
+
+
+def test_health_says_that_the_models_thread_has_died(served: Served) -> None:
+    assert served.engine.health()["status"] == "ok"
+    served.scheduler.close()
+
+    assert served.engine.health()["status"] == "failed" and "restart" in served.engine.health()["reason"]
 
 
 def test_an_adapter_that_is_asked_by_name_again_is_not_read_again(served: Served) -> None:

@@ -205,6 +205,17 @@ def test_a_private_note_is_seen_by_one(slack: Driver, client: WebClient) -> None
     assert code == "user_not_in_channel"
 
 
+def test_a_private_note_in_a_thread_is_shown_only_where_there_are_replies(slack: Driver, client: WebClient) -> None:
+    ts = slack.say("U0TOM", SUPPORT, "hello")
+    before = len(slack.ephemerals("U0TOM"))
+    note = {"channel": SUPPORT, "user": "U0TOM", "thread_ts": ts}
+    assert client.chat_postEphemeral(text="unseen", **note)["message_ts"]
+    slack.say("U0MIA", SUPPORT, "hello Tom", thread_ts=ts)
+    client.chat_postEphemeral(text="seen", **note)
+
+    assert [each["text"] for each in slack.ephemerals("U0TOM")[before:]] == ["seen"]
+
+
 @pytest.mark.parametrize("channel", ["C0NOWHERE", "D0TOM"])
 def test_a_channel_that_is_not_there_is_refused(client: WebClient, channel: str) -> None:
     for call in (client.conversations_history, client.conversations_info):
