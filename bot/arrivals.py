@@ -98,6 +98,8 @@ def _message(event: dict[str, Any], event_id: str, me: Me, known: Known) -> Arri
         "direct": direct,
     }
     kind = _kind(event, payload, me, known, channel)
+    if kind == "remark":  # what people say to each other is not ours to keep
+        payload = {"user": payload["user"], "thread_ts": payload["thread_ts"]}
     return Arrival(event_id=event_id, kind=kind, channel=channel, ts=ts, payload=payload) if kind else None
 
 

@@ -1,6 +1,6 @@
 """“Delete my data”: a person's own word is enough, for their own data. And “Talk to a person” where there is no thread."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -47,7 +47,6 @@ class Privacy:
         with self.ledger.connections.write():
             begun = self.ledger.exchanges.under_way(user)
             receipt = forget(self.ledger, self.settings.datasets_dir, user, actor=user)
-            self.ledger.audit(user, "forget", asdict(receipt))
         ack(response_action="update", view=_modal(receipt_text(receipt)))
         try:
             self.delivery.remove(begun)

@@ -65,11 +65,13 @@ class Connections:
                 yield outer
             return
         with self._commits.block(getattr(self._local, "patience_s", PATIENCE_S)) as db:
-            self._local.writing = db
+            self._local.writing, self._local.deletes = db, False
             try:
                 yield db
             finally:
                 self._local.writing = None
+        if self._local.deletes:
+            self._empty_log()
 
     @contextmanager
     def patience(self, seconds: float) -> Iterator[None]:
@@ -82,8 +84,12 @@ class Connections:
             self._local.patience_s = PATIENCE_S
             wait_for_locks(self.db.conn, PATIENCE_S)
 
-    def empty_log(self) -> None:
-        """What was deleted leaves the write-ahead log, too; a rollback journal holds nothing once a commit is done.
+    def delete_for_good(self) -> None:
+        """What this transaction deletes is in no file of the ledger any more once it has ended."""
+        self._local.deletes = True
+
+    def _empty_log(self) -> None:
+        """A write-ahead log holds what was there before; a rollback journal is gone with its commit, and this does nothing.
 
         A reader that is in the way for 5 s leaves it to the next time. Source: sqlite.org/pragma.html#pragma_wal_checkpoint.
         """

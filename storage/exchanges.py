@@ -10,6 +10,7 @@ from typing import Any
 
 from storage.clock import Clock, from_text, to_text
 from storage.database import Connections
+from storage.messages import alone
 from storage.records import Answer, Exchange, Message, PostedMessage, Question
 
 
@@ -127,8 +128,18 @@ class Exchanges:
         return tuple((row[0], row[1]) for row in rows)
 
     def erase(self, exchange_id: int) -> None:
-        """Forget a question with all that hangs on it: answers, message rows, corrections, reasons, picks."""
+        """Forget a question with all that hangs on it: answers, message rows, corrections, reasons, picks. What was asked
+        later in its thread loses what was said before it."""
         with self._connections.write() as db:
+            self._connections.delete_for_good()
+            later = db.execute(
+                "SELECT l.exchange_id, l.messages FROM exchanges l JOIN exchanges e USING (team, channel, thread_ts)"
+                " WHERE e.exchange_id=? AND l.ts > e.ts",
+                (exchange_id,),
+            ).fetchall()
+            for other, messages in later:
+                kept = json.dumps(alone(json.loads(messages)))
+                db.execute("UPDATE exchanges SET messages=? WHERE exchange_id=?", (kept, other))
             db.execute("DELETE FROM exchanges WHERE exchange_id=?", (exchange_id,))
 
     def history(self, team: str, channel: str, thread_ts: str, *, before_ts: str, turns: int) -> tuple[Message, ...]:

@@ -1,9 +1,9 @@
 """Forgetting a person: what the ledger and the datasets hold of them goes, and a receipt says what went.
 
 Promise: after `forget` returned, no question, answer, rating, reason, taught reply or ticket of theirs is left in the ledger
-and no built dataset holds a row of their conversations, or one that they judged; the keys of their events stay, so that a late
-delivery brings nothing back. Adapters that learned from them are named: the next run trains without them. Backups and Slack
-itself are not ours.
+and no built dataset holds a row of their conversations, or one that they judged, nor does the report of a run on it; the keys of
+their events stay, so that a late delivery brings nothing back, and so does the audit of what they did to others. Adapters that
+learned from them are named: the next run trains without them. Backups and Slack itself are not ours.
 """
 
 import json
@@ -16,6 +16,7 @@ from sqlite_utils import Database
 from storage.clock import to_text
 from storage.digests import digest_of
 from storage.ledger import Ledger
+from storage.messages import alone
 
 _THREADS = """
 SELECT team, channel, thread_ts FROM exchanges WHERE asker=:user
@@ -41,6 +42,7 @@ class Receipt:
 def forget(ledger: Ledger, datasets_dir: Path, user: str, *, actor: str) -> Receipt:
     """Forget this person. The datasets go before the commit: a crash in between is made up for by calling it again."""
     with ledger.connections.write() as db:
+        ledger.connections.delete_for_good()
         threads = {":".join(row) for row in db.execute(_THREADS, {"user": user}).fetchall()}
         threads |= {
             r[0] for r in db.execute(f"SELECT conversation_id FROM tickets WHERE {_THEIRS}", (user,)).fetchall()
@@ -54,6 +56,7 @@ def forget(ledger: Ledger, datasets_dir: Path, user: str, *, actor: str) -> Rece
         tickets = db.execute(f"DELETE FROM tickets WHERE {_THEIRS}", (user,)).rowcount
         db.execute("DELETE FROM picks WHERE reviewer=?", (user,))
         db.execute("DELETE FROM exclusions WHERE person=?", (user,))
+        db.execute("UPDATE threads SET person='' WHERE person=?", (user,))
         db.execute(
             "UPDATE inbox SET payload='{}', asker='', state=CASE WHEN state IN ('new','leased') THEN 'failed' ELSE state END,"
             " lease_until=NULL, note='forgotten' WHERE asker=?",
@@ -68,12 +71,13 @@ def forget(ledger: Ledger, datasets_dir: Path, user: str, *, actor: str) -> Rece
         receipt = Receipt(
             questions=questions, ratings=ratings, taught=taught, tickets=tickets, datasets=len(found),
             adapters=tuple(sorted(adapters)))  # fmt: skip
-        body = {**asdict(receipt), "subject": digest_of(user)}
+        body, by = {**asdict(receipt), "subject": digest_of(user)}, "themselves" if actor == user else actor
         db.execute(
-            "INSERT INTO erasures(at, actor, receipt) VALUES (?,?,?)",
-            (to_text(ledger.clock()), "themselves" if actor == user else actor, json.dumps(body)),
+            "INSERT INTO erasures(at, actor, receipt) VALUES (?,?,?)", (to_text(ledger.clock()), by, json.dumps(body))
         )
+        ledger.audit(by, "forget", asdict(receipt))
         for digest in found:
+            _clear_reports(db, digest)
             shutil.rmtree(datasets_dir / digest)
     return receipt
 
@@ -94,9 +98,17 @@ def _forget_context(db: Database, user: str) -> None:
         (user, user),
     ).fetchall()
     for exchange_id, messages in rows:
-        told = json.loads(messages)
-        kept = [message for message in told if message["role"] == "system"] + told[-1:]
-        db.execute("UPDATE exchanges SET messages=? WHERE exchange_id=?", (json.dumps(kept), exchange_id))
+        kept = json.dumps(alone(json.loads(messages)))
+        db.execute("UPDATE exchanges SET messages=? WHERE exchange_id=?", (kept, exchange_id))
+
+
+def _clear_reports(db: Database, dataset: str) -> None:
+    """Reports quote held-out questions: those of this dataset lose them, and their pages, which `evenkeel report` makes anew."""
+    of_it = "run_id IN (SELECT run_id FROM runs WHERE dataset_digest=?)"
+    for (page,) in db.execute(f"SELECT html_path FROM reports WHERE {of_it}", (dataset,)).fetchall():
+        for path in Path(page).parent.glob("report.*"):
+            path.unlink()
+    db.execute(f"UPDATE reports SET view=json_remove(view, '$.regressions', '$.items') WHERE {of_it}", (dataset,))
 
 
 def _datasets_with(datasets_dir: Path, conversations: set[str], user: str) -> list[str]:

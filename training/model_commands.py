@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -182,9 +183,14 @@ def runs(json_: Json = False) -> None:
 
 
 def report(run_id: int, json_: Json = False) -> None:
-    """The report card of a run: verdict, table, and where its page lies."""
-    with opened() as (_, ledger):
+    """The report card of a run: verdict, table, and where its page lies; one that is gone is made anew."""
+    with opened() as (settings, ledger):
         found = ledger.report(run_id)
+        if found is not None and not Path(found["html_path"]).is_file():
+            from eval.report import publish
+
+            publish(ledger, run_id, settings.reports_dir)
+            found = ledger.report(run_id)
     if found is None:
         raise UsageError(f"run {run_id} has no report. Next: evenkeel runs.")
     if json_:

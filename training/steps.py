@@ -113,7 +113,8 @@ def score_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
 def _cards(
     model: LoadedModel | HostedModel, job: Mapping[str, Any], dataset: Dataset, ledger: Ledger, settings: Settings, tell: Tell
 ) -> dict[Subject, Scorecard]:  # fmt: skip
-    """The whole cards of a run's subjects, each in the ledger as soon as it is there."""
+    """The whole cards of a run's subjects, each in the ledger as soon as it is there. What base and candidate say is kept in
+    the dataset's folder; of a champion nobody is shown it."""
     policy, turn = for_scales(policy_from(settings), job["looks"]), ledger.scores.runs_before(job["run_id"])
     plan, cards = plan_from(settings, turn=turn, train=dataset.train), dict[Subject, Scorecard]()
     for number, (subject, digest) in enumerate(job["subjects"]):
@@ -125,7 +126,8 @@ def _cards(
         cards[subject] = score(
             model, digest, plan=plan, holdout=dataset.holdout, train=dataset.train, ledger=ledger,
             progress=_shown(tell, subject, number, len(job["subjects"])), run_id=job["run_id"],
-            general=subject != "champion", watch=watch)  # fmt: skip
+            general=subject != "champion", watch=watch,
+            dataset=None if subject == "champion" else Path(job["dataset"]))  # fmt: skip
         ledger.scores.add_card(cards[subject], run_id=job["run_id"], subject=subject)
         if subject == "champion":
             model.remove_adapter(digest)
