@@ -18,12 +18,13 @@ from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_sdk.errors import SlackClientNotConnectedError
 from slack_sdk.socket_mode import SocketModeClient
 from slack_sdk.socket_mode.request import SocketModeRequest
+from stamina.instrumentation import set_on_retry_hooks
 
 from bot.app import Bot, build_bot
 from bot.http_mode import http_app
 from bot.question import know_languages
 from bot.shapes import drop_strange
-from bot.slack import SLACK_ERRORS, make_client, trouble_of, who_am_i
+from bot.slack import SLACK_ERRORS, make_client, told_by_code, trouble_of, who_am_i
 from bot.socket_watch import LOOK_EVERY_S, SocketWatch
 from bot.workers import Workers
 from storage.errors import ConfigurationError
@@ -60,6 +61,7 @@ def running_bot(settings: Settings, ledger: Ledger) -> Iterator[Bot]:
     """A bot that receives events inside the block and drains at its end."""
     check_tokens(settings)
     know_languages()
+    set_on_retry_hooks([told_by_code])
     client = make_client(settings.slack_bot_token.get_secret_value(), settings.slack_api_url)
     me = who_am_i(client)
     bot = build_bot(settings, ledger, client, me)

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import stamina
+import structlog
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
+from stamina.instrumentation import RetryDetails
 
 from bot.pace import HeldBack, Pace
 from storage.errors import ConfigurationError
 
+log = structlog.get_logger()
 T = TypeVar("T")
 TRANSPORT_ERRORS = (OSError, http.client.HTTPException, urllib.error.URLError)
 SLACK_ERRORS = (SlackApiError, *TRANSPORT_ERRORS)
@@ -118,6 +121,12 @@ def persist(call: Callable[[], T], *, for_s: float = LONGEST_WAIT_S) -> T:
         with attempt:
             result.append(call())
     return result[0]
+
+
+def told_by_code(details: RetryDetails) -> None:
+    """A line for each repeated call, with the code alone: an error's own words may hold what somebody wrote."""
+    code = trouble_of(details.caused_by).code
+    log.info("slack_again", code=code, number=details.retry_num, wait_s=round(details.wait_for, 2))
 
 
 def _pause(error: Exception) -> bool | float:

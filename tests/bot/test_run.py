@@ -6,9 +6,12 @@ import time
 from typing import Any
 
 import pytest
+from slack_sdk.errors import SlackApiError
+from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
+from structlog.testing import capture_logs
 
 from bot.run import check_tokens, run_bot, running_bot
-from bot.slack import make_client, persist, trouble_of
+from bot.slack import make_client, persist, told_by_code, trouble_of
 from bot.workers import Workers
 from storage.errors import ConfigurationError
 from storage.ledger import Ledger
@@ -139,3 +142,25 @@ def test_a_call_that_never_reached_slack_is_unsure_and_tried_again() -> None:
         persist(call, for_s=0.8)
 
     assert len(tries) >= 2 and trouble_of(caught.value).kind == "unsure"
+
+
+def test_a_repeated_call_is_logged_by_its_code_alone() -> None:
+    replies = [
+        SlackApiError("what somebody wrote", {"ok": False, "error": "internal_error", "text": "what somebody wrote"})
+    ]
+
+    def call() -> str:
+        if replies:
+            raise replies.pop()
+        return "ok"
+
+    before = get_on_retry_hooks()
+    set_on_retry_hooks([told_by_code])
+    try:
+        with capture_logs() as lines:
+            assert persist(call) == "ok"
+    finally:
+        set_on_retry_hooks(before)
+
+    (line,) = lines
+    assert line["code"] == "internal_error" and "somebody" not in str(line)
