@@ -34,7 +34,8 @@ class Answerer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One metric of one benchmark, items and all. `value` and `stderr` None: the mean of the items."""
+    """One metric of one benchmark, items and all. `value` and `stderr` None: the mean of the items. `said`: the text that
+    each item had generated, in their order; none for what is only read, and once for all metrics of the same texts."""
 
     benchmark: str
     metric: str
@@ -45,6 +46,7 @@ class Measured:
     value: float | None = None
     stderr: float | None = None
     signature: str = ""
+    said: tuple[str, ...] = ()
 
 
 Measure = Callable[[Answerer, Tell], Iterable[Measured]]

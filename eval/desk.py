@@ -8,6 +8,7 @@ them than its watch needs; a run that was cut off goes on after the last round t
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 
 from bot.engine.model import LoadedModel
@@ -15,6 +16,7 @@ from eval.benchmark import Answerer, Benchmark, Measure, Measured
 from eval.hosted import HostedModel
 from eval.joining import joined
 from eval.metrics import finite
+from eval.said import keep_said
 from eval.sequential import LOOKS
 from eval.spread import clustered_stderr, mean
 from eval.watch import Watch
@@ -43,6 +45,7 @@ class Desk:
         self.total, self.done, self.run_id = total, 0, run_id
         self.faults: list[str] = []
         self.watch: Watch | None = None
+        self.dataset: Path | None = None  # whose folder keeps what is said; None: nobody wants to read it
         self.seen: Scores = ()
         self.certain: tuple[str, ...] = ()
 
@@ -75,6 +78,7 @@ class Desk:
         scores = self._known(benchmark)
         if not _is_whole(benchmark, scores):
             made = self._measured(benchmark, benchmark.measure, benchmark.cost)
+            self._keep_said({self._key(benchmark, one): one for one, _ in made})
             scores = self._kept(_score(one, self._key(benchmark, one), benchmark, s) for one, s in made)
         self.done += benchmark.cost
         self._tell(benchmark, 1, 1, 0)
@@ -180,6 +184,16 @@ class Desk:
                 one, base_digest=self.answerer.model.base_digest, adapter_digest=self.answerer.adapter
             )
         return kept
+
+    def _keep_said(self, made: Mapping[str, Measured]) -> None:
+        """The texts before the scores, since what has a score is never generated again. The numbers do not need them."""
+        try:
+            for key, one in made.items():
+                if one.said and self.dataset:
+                    texts = zip((item.item_id for item in one.items), one.said, strict=True)
+                    keep_said(self.dataset, key, dict(texts))
+        except OSError as error:
+            self.note(f"what was said is not kept: {error}")
 
     def _is_faulty(self, measured: Measured) -> bool:
         reason = fault(measured)

@@ -212,7 +212,7 @@ def _measure_instructions(
     answers = _answers(rows, system_prompt, answerer, INSTRUCTION_TOKENS, tell)
     kept = [all(passes(answer, check) for check in row["checks"]) for row, answer in zip(rows, answers, strict=True)]
     items = tuple(_item(row, float(value)) for row, value in zip(rows, kept, strict=True))
-    yield Measured(benchmark="instructions", metric="pass", items=items)
+    yield Measured(benchmark="instructions", metric="pass", items=items, said=tuple(answers))
 
 
 def _answers(rows: Sequence[Row], system_prompt: str, answerer: Answerer, tokens: int, tell: Tell) -> list[str]:

@@ -13,8 +13,10 @@ from eval.budget import budget_lines
 from eval.comparing import UNMEASURED
 from eval.doubt import sentence
 from eval.looks import courses
+from eval.moved import moved, regressions
 from eval.picture import draw
-from eval.regressions import regressions
+from eval.quoting import in_markdown, quoted
+from eval.turning import what_would_change
 from eval.wording import amount, figure, title
 from storage.digests import short
 from storage.errors import UsageError
@@ -44,6 +46,7 @@ def publish(ledger: Ledger, run_id: int, folder: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.filters |= {"quoted": quoted, "in_markdown": in_markdown}
     for name in ("report.html", "report.md"):
         (target / name).write_text(templates.get_template(f"{name}.j2").render(view=shown), encoding="utf-8")
     picture = draw(shown["points"], target / "gain_loss.png")
@@ -60,6 +63,7 @@ def view(ledger: Ledger, run_id: int) -> dict[str, Any]:
         raise UsageError(f"run {run_id} has no decision to report. Next: evenkeel runs.")
     adapter = ledger.lessons.adapter(decision.candidate_digest)
     doubt = ledger.doubt.of(decision.base_digest, decision.candidate_digest)
+    items = moved(ledger, run, decision)
     manifest = ledger.lessons.dataset_manifest(run.dataset_digest) if run.dataset_digest else None
     return {
         "run_id": run_id,
@@ -73,7 +77,9 @@ def view(ledger: Ledger, run_id: int) -> dict[str, Any]:
         "budget": budget_lines(ledger, decision),
         "courses": courses(ledger, run, decision),
         "points": points(ledger, run_id),
-        "regressions": regressions(ledger, run, decision),
+        "would_change": what_would_change(decision),
+        "items": items,
+        "regressions": regressions(items["lost"]),
         "candidate": short(decision.candidate_digest),
         "champion": short(decision.champion_digest),
         "candidate_digest": decision.candidate_digest,

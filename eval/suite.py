@@ -6,6 +6,7 @@ eval/desk.py.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bot.engine.model import LoadedModel
 from eval.benchmark import Answerer, Benchmark, Deal
@@ -122,6 +123,7 @@ def score(
     run_id: int | None = None,
     general: bool = True,
     watch: Watch | None = None,
+    dataset: Path | None = None,
 ) -> Scorecard:
     """All scores of one answerer, target first; what the ledger knows is taken from there.
 
@@ -130,6 +132,7 @@ def score(
     of answers. `run_id`: the run whose history is told what is missing or left out and why, which benchmarks the base is
     no better at than guessing, and how often reviewers picked this adapter. Cheap benchmarks are measured first; once
     `watch` knows that the verdict is certain, the rest is spared, and once enough is proven, the rest of the choices.
+    `dataset`: the folder that keeps what was said (eval/said.py).
     Raises EvenkeelError when the base itself lacks a general score: nothing could be compared on it, and a gate that
     never sees a benchmark cannot call it unknown. What nobody can be asked is on the base's card, without items, so that the
     gate holds and says why. What was measured until then is kept. Only a hosted base may lack what
@@ -140,7 +143,7 @@ def score(
         max_new_tokens=plan.max_new_tokens, seed=plan.seed)  # fmt: skip
     line = (*target, *(plan.general if general else ()))
     desk = Desk(Answerer(model=model, adapter=adapter), ledger, progress, sum(b.cost for b in line), run_id)
-    desk.watch = watch
+    desk.watch, desk.dataset = watch, dataset
     measured = desk.line(line)
     ledger.doubt.keep(model.base_digest, adapter, threshold(pairs_of(measured)))
     scores = tuple(one for one in measured if one.metric != CONFIDENCE)

@@ -6,6 +6,7 @@ are what a customer would read. Lessons of one conversation are one cluster.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from eval.benchmark import Answerer, Benchmark, Measured, Tell, draw
@@ -100,7 +101,7 @@ def _measure_answers(
         raise ValueError(f"{len(lessons)} held-out lessons; at least 2 are needed")
     said = answers_to(answerer, (lesson.messages for lesson in lessons), max_new_tokens=max_new_tokens, tell=tell)
     answers = [one.text for one in said]
-    yield _by_item("rouge_l", lessons, answers, rouge_l)
+    yield replace(_by_item("rouge_l", lessons, answers, rouge_l), said=tuple(answers))
     yield _by_item("exact_match", lessons, answers, exact_match)
     yield _by_item("f1", lessons, answers, token_f1)
     yield _by_corpus("bleu", lessons, answers, sentence_bleu, corpus_bleu)

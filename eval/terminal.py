@@ -6,6 +6,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
+
+from eval.quoting import one_line
 
 COLOURS = {
     "PROMOTE": "green",
@@ -18,6 +21,7 @@ COLOURS = {
     "unknown": "yellow",
     "shown only": "bright_black",
 }
+QUESTION = 80  # characters of a question
 
 
 def show(view: dict[str, Any], console: Console) -> None:
@@ -49,10 +53,24 @@ def show(view: dict[str, Any], console: Console) -> None:
             f"[{style}]{row['said']}[/]",
         )
     console.print(table)
+    for name in ("lost", "gained"):
+        for item in view.get("items", {}).get(name, ()):
+            console.print(Text(item_line(name, item), style=COLOURS[name]))
     if view.get("unmeasured"):
         console.print(view["unmeasured"], highlight=False)
     for line in view.get("budget", []):
         console.print(line, highlight=False)
+    if view.get("would_change"):
+        console.print(Text("What would change the verdict:"))
+    for line in view.get("would_change", ()):
+        console.print(Text(f"• {line}"))
     training = view["training"]
     if training:
         console.print("  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in training.items()))
+
+
+def item_line(name: str, item: dict[str, Any]) -> str:
+    """One item that was lost or gained, and how its question begins; other people's words, so nothing of it is markup."""
+    question = one_line(item["question"], QUESTION)
+    numbers = f"{name} {item['benchmark']}, {one_line(item['item_id'], QUESTION)}: {item['before']} → {item['after']}"
+    return f"{numbers}  {question}" if question else numbers

@@ -12,9 +12,7 @@ def title(benchmark: str, metric: str) -> str:
 
 def in_words(c: Comparison) -> str:
     """One comparison as a sentence."""
-    name = f"{c.benchmark.replace('_', ' ')} ({c.metric.replace('_', ' ')})" + (
-        " against the champion" if c.against == "champion" else ""
-    )
+    name = named(c)
     if c.state == "unknown":
         return f"{name}: unknown, {c.note}"
     move = f"{name}: {figure(c.reference, c)} → {figure(c.candidate, c)}"
@@ -26,6 +24,12 @@ def in_words(c: Comparison) -> str:
         wanted = "a gain" if c.margin == 0 else f"a loss under {amount(c.margin, c)}"
         return f"{move}: {wanted} is not proven (n={c.n}, {c.note}){spent(c)}"
     return f"{move}, within {amount(c.margin, c)}"
+
+
+def named(c: Comparison) -> str:
+    """A comparison's name in sentences."""
+    against = " against the champion" if c.against == "champion" else ""
+    return f"{c.benchmark.replace('_', ' ')} ({c.metric.replace('_', ' ')}){against}"
 
 
 def spent(c: Comparison) -> str:

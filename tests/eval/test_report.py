@@ -1,16 +1,19 @@
 """The report card says what the decision says, on every face."""
 
 import io
+import json
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 from rich.console import Console
 
 from eval.budget import budget_lines
 from eval.gate import Policy, decide
 from eval.report import publish, view
+from eval.said import keep_said
 from eval.suite import UNASKED
 from eval.terminal import show
 from storage.clock import utc_now
@@ -174,6 +177,82 @@ def test_what_a_trial_never_asked_is_one_sentence_and_no_row(ledger: Ledger, tmp
     page = publish(ledger, run, tmp_path)
     for text in (page.read_text(), (page.parent / "report.md").read_text()):
         assert shown["unmeasured"] in text
+
+
+ANSWER = "<script>alert(1)</script> [/red] | ```\n# Head\n" + "x" * 700
+
+
+def run_with_items(ledger: Ledger, folder: Path) -> int:
+    """A refused run of which one support item lost and one gained, with questions and answers that would break a page."""
+    base, candidate = card(None), card(CANDIDATE, text=1.53)
+    support, text, choice = candidate.scores
+    other = tuple(replace(i, value={"i3": 4.0, "i5": 0.2}.get(i.item_id, i.value)) for i in support.items)
+    base = replace(base, scores=(replace(base.scores[0], key="a" * 64), *base.scores[1:]))
+    candidate = replace(candidate, scores=(replace(support, key="f" * 64, items=other), text, choice))
+    run = decided(ledger, base, candidate)
+    for subject, made in (("base", base), ("candidate", candidate)):
+        for one in made.scores:
+            ledger.scores.add(one, base_digest=one.key, adapter_digest=made.adapter_digest)
+        ledger.scores.add_card(made, run_id=run, subject=subject)
+    folder.mkdir(parents=True)
+    rows = [{"lesson_id": i, "messages": [{"content": f"[/red] Where\x1b[31m is {i}?"}], "answer": "| Here. |"} for i in ("i3", "i5")]  # fmt: skip
+    (folder / "holdout.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    keep_said(folder, "a" * 64, {"i3": "It is on its way.", "i5": ANSWER})
+    keep_said(folder, "f" * 64, {"i3": ANSWER, "i5": "Here it is."})
+    ledger.lessons.add_dataset("d1", str(folder), {})
+    ledger.connections.db.execute("UPDATE runs SET dataset_digest='d1'")
+    return run
+
+
+def test_items_lost_and_gained_are_shown_with_both_answers_and_break_no_page(ledger: Ledger, tmp_path: Path) -> None:
+    run = run_with_items(ledger, tmp_path / "datasets" / "d1")
+
+    page = publish(ledger, run, tmp_path)
+
+    html, plain = page.read_text(), (page.parent / "report.md").read_text()
+    assert "<script" not in html and "&lt;script&gt;alert(1)&lt;/script&gt; [/red] | ```" in html
+    assert html.index("Every benchmark") < html.index("Items lost and gained") < html.index("<h2>Data</h2>")
+    assert html.count("candidate said") == 2 and "It is on its way." in html and "Here it is." in html
+    assert "x" * 600 not in html and "x…" in html
+    assert "> &lt;script&gt;alert(1)&lt;/script&gt; [/red]".replace("[", "\\[").replace("]", "\\]") in plain
+    rendered = MarkdownIt("commonmark").enable("table").render(plain)
+    assert rendered.count("<table>") == 1 and rendered.count("<blockquote>") == 8
+    assert "<script" not in rendered and "<code" not in rendered.split("Items lost and gained")[1].split("<img")[0]
+    console = Console(file=io.StringIO(), width=250)
+    show(view(ledger, run), console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "lost support · bits per byte, i3: 1.18 bits/byte → 4.00 bits/byte  [/red] Where�[31m is i3?" in text
+    assert "gained support · bits per byte, i5" in text and "\x1b" not in text
+
+
+def test_without_texts_the_items_keep_their_numbers(ledger: Ledger, tmp_path: Path) -> None:
+    run = run_with_items(ledger, tmp_path / "datasets" / "d1")
+    (tmp_path / "datasets" / "d1").rename(tmp_path / "forgotten")
+
+    page = publish(ledger, run, tmp_path)
+
+    html, plain = page.read_text(), (page.parent / "report.md").read_text()
+    assert "4.00 bits/byte" in html and "4.00 bits/byte" in plain
+    assert "base said" not in html and "approved" not in html and "Asked:" not in plain
+
+
+def test_a_run_whose_cards_are_gone_has_no_section_of_items(ledger: Ledger, tmp_path: Path) -> None:
+    page = publish(ledger, decided_run(ledger, support=1.0), tmp_path)
+
+    assert "Items lost and gained" not in page.read_text() + (page.parent / "report.md").read_text()
+
+
+def test_every_face_says_what_would_change_the_verdict(ledger: Ledger, tmp_path: Path) -> None:
+    run = decided_run(ledger, support=1.0, text=1.53)
+    console = Console(file=io.StringIO(), width=250)
+
+    page = publish(ledger, run, tmp_path)
+    show(view(ledger, run), console)
+
+    (line,) = view(ledger, run)["would_change"]
+    assert line.startswith("open text (bits per byte): its loss of 17.6 % is 15.6 % past its margin of 2.0 %")
+    faces = page.read_text(), (page.parent / "report.md").read_text(), console.file.getvalue()  # type: ignore[attr-defined]
+    assert all("What would change the verdict" in face and line in face for face in faces)
 
 
 def test_without_a_trial_there_are_no_looks_to_show(ledger: Ledger, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from storage.settings import Settings, load_settings
 from tests.eval.conftest import _adapter
 from tests.storage.test_doubt import corrected
 from training import steps
-from training.dataset import digest_of_rows, save_dataset
+from training.dataset import digest_of_rows, load_dataset, save_dataset
 from training.steps import look_at_corrections, score_step
 
 
@@ -64,6 +64,21 @@ def test_scoring_keeps_thresholds_of_base_and_candidate_and_checks_corrections_o
     checks = list(ledger.connections.db.query("SELECT adapter_digest FROM correction_checks"))
     assert [row["adapter_digest"] for row in checks] == [candidate, candidate]
     assert any(text.startswith("0 of 2 corrections pass") for text in history(ledger, job))
+
+
+def test_what_base_and_candidate_said_is_kept_beside_the_lessons_and_what_a_champion_said_is_not(
+    ledger: Ledger, settings: Settings, job: dict[str, Any], tiny_folder: Path
+) -> None:
+    champion = _adapter(tiny_folder, settings.weights_dir, 6).name
+    base, candidate = job["subjects"]
+
+    score_step({**job, "subjects": [base, ("champion", champion), candidate]}, lambda _: None)
+
+    cards = {subject: ledger.scores.card(job["run_id"], subject) for subject in ("base", "champion", "candidate")}
+    keys = {subject: score.key for subject, card in cards.items() if card and (score := card.get("support", "rouge_l"))}
+    folder = Path(job["dataset"])
+    assert {path.stem for path in (folder / "said").iterdir()} == {keys["base"], keys["candidate"]}
+    assert len(keys) == 3 and load_dataset(folder).digest == folder.name
 
 
 def test_where_slack_teaches_nothing_no_correction_is_looked_at(ledger: Ledger, job: dict[str, Any]) -> None:
