@@ -4,9 +4,11 @@ Promise: one exchange a question, one answer a role, and neither is ever overwri
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
+
+from sqlite_utils import Database
 
 from storage.clock import Clock, from_text, to_text
 from storage.database import Connections
@@ -137,9 +139,7 @@ class Exchanges:
                 " WHERE e.exchange_id=? AND l.ts > e.ts",
                 (exchange_id,),
             ).fetchall()
-            for other, messages in later:
-                kept = json.dumps(alone(json.loads(messages)))
-                db.execute("UPDATE exchanges SET messages=? WHERE exchange_id=?", (kept, other))
+            drop_history(db, later)
             db.execute("DELETE FROM exchanges WHERE exchange_id=?", (exchange_id,))
 
     def history(self, team: str, channel: str, thread_ts: str, *, before_ts: str, turns: int) -> tuple[Message, ...]:
@@ -287,3 +287,10 @@ def _answer(row: dict[str, Any]) -> Answer:
         latency_s=row["latency_s"],
         answered_at=from_text(row["answered_at"]),
     )
+
+
+def drop_history(db: Database, rows: Iterable[tuple[int, str]]) -> None:
+    """These exchanges, as (id, messages), lose the turns that were said before their question."""
+    for exchange_id, messages in rows:
+        kept = json.dumps(alone(json.loads(messages)))
+        db.execute("UPDATE exchanges SET messages=? WHERE exchange_id=?", (kept, exchange_id))

@@ -15,8 +15,8 @@ from sqlite_utils import Database
 
 from storage.clock import to_text
 from storage.digests import digest_of
+from storage.exchanges import drop_history
 from storage.ledger import Ledger
-from storage.messages import alone
 
 _THREADS = """
 SELECT team, channel, thread_ts FROM exchanges WHERE asker=:user
@@ -97,9 +97,7 @@ def _forget_context(db: Database, user: str) -> None:
         " e.asker=? AND (e.team, e.channel, e.thread_ts) = (o.team, o.channel, o.thread_ts))",
         (user, user),
     ).fetchall()
-    for exchange_id, messages in rows:
-        kept = json.dumps(alone(json.loads(messages)))
-        db.execute("UPDATE exchanges SET messages=? WHERE exchange_id=?", (kept, exchange_id))
+    drop_history(db, rows)
 
 
 def _clear_reports(db: Database, dataset: str) -> None:

@@ -112,6 +112,11 @@ class Promotions:
         """The last row: who serves. None before the first promotion: the base serves."""
         return next(reversed(self._rows("ORDER BY promotion_id DESC LIMIT 1")), None)
 
+    def serves(self, promotion: Promotion) -> bool:
+        """Whether this still is the last promotion."""
+        newest = self.champion()
+        return newest is not None and newest.promotion_id == promotion.promotion_id
+
     def champion_on(self, base_digest: str) -> str | None:
         """The serving adapter when it was made for this base: with another base's champion nothing can be compared."""
         serving = self.champion()

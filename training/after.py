@@ -69,8 +69,7 @@ def _looks(ledger: Ledger, champion: Promotion, bound: float) -> tuple[Look, Vot
 def _act(ledger: Ledger, champion: Promotion, bound: float) -> None:
     """Do what the votes call for as they stand in this very transaction, if who is judged still serves."""
     with ledger.connections.write():
-        newest = ledger.promotions.champion()
-        if newest is None or newest.promotion_id != champion.promotion_id:
+        if not ledger.promotions.serves(champion):
             return
         look, _ = _looks(ledger, champion, bound)
         ledger.watches.keep("votes", champion.promotion_id, verdict=look.verdict, said=look.said, seen=look.seen)

@@ -279,8 +279,7 @@ class Cycle:
         if serving.confirmed == "ok":
             return f"{name} serves: the engine's canary answered with it"
         with self.ledger.connections.write():
-            newest = self.ledger.promotions.champion()
-            if newest is None or newest.promotion_id != promotion.promotion_id:
+            if not self.ledger.promotions.serves(promotion):
                 return f"{name} serves no more: somebody put another in its place"
             self.ledger.promotions.rollback(actor=GATE, reason=f"the engine refused {name}: {serving.confirmed}")
         return f"rolled back: the engine refused the adapter: {serving.confirmed}"
