@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bot.app import build_bot
+from bot.reconcile import Reconcile
 from bot.run import socket_mode
 from bot.slack import make_client, who_am_i
 from bot.socket_watch import SocketWatch
@@ -26,6 +27,31 @@ from tests.bot.test_answering import bots, final
 @pytest.fixture
 def ledger(live: Live) -> Ledger:
     return live.ledger
+
+
+@pytest.fixture
+def pass_over(slack: Any, live: Live, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Have the bot's own worker make one whole pass and wait for its end: a second reader beside it would race it."""
+    reconcile, begun, ended, real = live.bot.reconcile, [0], [0], Reconcile.pass_over
+
+    def counted(self: Reconcile) -> int:
+        begun[0] += 1
+        try:
+            return real(self)
+        finally:
+            ended[0] += 1
+
+    def idle() -> bool:
+        return not reconcile._wanted.is_set() and begun == ended
+
+    def once() -> None:
+        slack.wait_for(idle)
+        before = ended[0]
+        reconcile.again()
+        slack.wait_for(lambda: idle() and ended[0] > before)
+
+    monkeypatch.setattr(Reconcile, "pass_over", counted)
+    return once
 
 
 def asked(slack: Any) -> tuple[str, str]:
@@ -59,24 +85,26 @@ def test_replies_mentions_and_reactions_of_an_outage_are_taken_in(slack: Any, li
     assert len(engine.calls("tuned")) == before and len(bots(slack, SUPPORT, ts)) == 2
 
 
-def test_what_a_person_has_answered_meanwhile_is_left_alone(slack: Any, live: Live) -> None:
+def test_what_a_person_has_answered_meanwhile_is_left_alone(
+    slack: Any, live: Live, pass_over: Callable[[], None]
+) -> None:
     ts, _ = asked(slack)
     with slack.deaf_period():
         slack.say("U0MIA", SUPPORT, "and on Windows?", thread_ts=ts)
         slack.say("U0ASHA", SUPPORT, "The same way, Mia.", thread_ts=ts)
-    live.bot.reconcile.pass_over()
+    pass_over()
     slack.wait_for(live.quiet)
 
     assert len(bots(slack, SUPPORT, ts)) == 1
     assert live.ledger.threads.get("T0DEMO", SUPPORT, ts).state == "person"
 
 
-def test_a_place_that_slack_refuses_stops_no_other(slack: Any, live: Live) -> None:
+def test_a_place_that_slack_refuses_stops_no_other(slack: Any, live: Live, pass_over: Callable[[], None]) -> None:
     ts, _ = asked(slack)
     slack.fault("conversations.history", "error", code="not_in_channel")
     with slack.deaf_period():
         slack.say("U0MIA", SUPPORT, "and on Windows?", thread_ts=ts)
-    live.bot.reconcile.pass_over()
+    pass_over()
 
     assert len(final(slack, SUPPORT, ts, count=2)) == 2
 
@@ -95,27 +123,31 @@ def test_a_follow_up_that_came_before_its_late_question_is_found(
     assert len(final(slack, SUPPORT, ts, count=2)) == 2
 
 
-def test_who_was_forgotten_is_not_read_back(slack: Any, live: Live, tmp_path: Any) -> None:
+def test_who_was_forgotten_is_not_read_back(
+    slack: Any, live: Live, tmp_path: Any, pass_over: Callable[[], None]
+) -> None:
     ts, answer = asked(slack)
     slack.react("U0TOM", SUPPORT, answer, "+1")
     slack.wait_for(lambda: reactions(live.ledger, answer) == {("U0TOM", "+1")})
     slack.wait_for(live.quiet)
 
     receipt = forget(live.ledger, tmp_path, "U0TOM", actor="U0TOM")
-    live.bot.reconcile.pass_over()
+    pass_over()
     slack.wait_for(live.quiet)
 
     assert receipt.ratings >= 1 and reactions(live.ledger, answer) == set()
 
 
-def test_votes_after_being_forgotten_are_kept(slack: Any, live: Live, tmp_path: Any) -> None:
+def test_votes_after_being_forgotten_are_kept(
+    slack: Any, live: Live, tmp_path: Any, pass_over: Callable[[], None]
+) -> None:
     _, answer = asked(slack)
     slack.wait_for(live.quiet)
     forget(live.ledger, tmp_path, "U0JONAS", actor="U0JONAS")
     slack.react("U0JONAS", SUPPORT, answer, "+1")
     slack.wait_for(lambda: reactions(live.ledger, answer) == {("U0JONAS", "+1")})
 
-    live.bot.reconcile.pass_over()
+    pass_over()
     slack.wait_for(live.quiet)
 
     assert reactions(live.ledger, answer) == {("U0JONAS", "+1")}
@@ -142,7 +174,7 @@ def unreadable(slack: Any, ledger: Ledger) -> Iterator[None]:
 
 @pytest.mark.parametrize("trouble", [locked, unreadable])
 def test_what_a_pass_could_not_take_in_is_found_by_the_next_although_newer_events_came(
-    slack: Any, live: Live, monkeypatch: pytest.MonkeyPatch, trouble: Any
+    slack: Any, live: Live, monkeypatch: pytest.MonkeyPatch, trouble: Any, pass_over: Callable[[], None]
 ) -> None:
     monkeypatch.setattr("bot.reconcile.OVERLAP", timedelta(0))
     monkeypatch.setattr("bot.reconcile.PATIENCE_S", 0.01)
@@ -151,7 +183,7 @@ def test_what_a_pass_could_not_take_in_is_found_by_the_next_although_newer_event
     with slack.deaf_period():
         slack.say("U0MIA", SUPPORT, "and on Windows?", thread_ts=ts)
     with trouble(slack, live.ledger):
-        live.bot.reconcile.pass_over()
+        pass_over()
     asked(slack)
     assert len(bots(slack, SUPPORT, ts)) == 1
 
@@ -182,15 +214,17 @@ def test_what_failed_is_tried_again_by_itself_after_a_pause(
     slack.wait_for(lambda: not live.bot.reconcile._left)
 
 
-def test_what_fails_for_ever_is_not_tried_for_ever(slack: Any, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_for_ever_is_not_tried_for_ever(
+    slack: Any, live: Live, monkeypatch: pytest.MonkeyPatch, pass_over: Callable[[], None]
+) -> None:
     monkeypatch.setattr("bot.reconcile.PATIENCE_S", 0.01)
     monkeypatch.setattr("bot.reconcile.TRIES", 2)
     asked(slack)
     slack.wait_for(live.quiet)
     with unreadable(slack, live.ledger):
-        live.bot.reconcile.pass_over()
+        pass_over()
         assert live.bot.reconcile._left
-        live.bot.reconcile.pass_over()
+        pass_over()
 
     assert not live.bot.reconcile._left
 
