@@ -45,6 +45,7 @@ class Desk:
         self.total, self.done, self.run_id = total, 0, run_id
         self.faults: list[str] = []
         self.watch: Watch | None = None
+        self.anew: tuple[str, ...] = ()  # whose measurement this is where nothing that was known counts
         self.dataset: Path | None = None  # whose folder keeps what is said; None: nobody wants to read it
         self.seen: Scores = ()
         self.certain: tuple[str, ...] = ()
@@ -163,6 +164,8 @@ class Desk:
                 *_number_type(model),
             ]
         )
+        if self.anew:
+            return digest_of([whole, "anew", *self.anew])
         return digest_of([whole, "look", look]) if 0 < look < LOOKS else whole
 
     def _measured(self, benchmark: Benchmark, measure: Measure, cost: int) -> list[tuple[Measured, float]]:

@@ -1,19 +1,19 @@
 """The gate: may this candidate go live? A pure function from scorecards to a decision with its reasons.
 
 Promises: it promotes only what is proven better on target and proven no worse, within the margin, on everything general,
-and only after it has shown on this very suite that it lets the unchanged base pass and refuses a planted loss; the
-reference is always the original base, so that small losses cannot add up; unknown is not zero: a missing benchmark, a NaN, an empty suite, a champion that could not
+and only after it has shown on this very suite that it lets the unchanged base pass and refuses a planted loss, and the
+base measured again is what it was; the reference is always the original base, so that small losses cannot add up; unknown is not zero: a missing benchmark, a NaN, an empty suite, a champion that could not
 be measured or too few clusters never promote. Raising a candidate's score never turns PROMOTE into anything else.
 Knows scores. Does not know where they come from, nor how a champion is switched.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from eval.comparing import GROWN, UNMEASURED, compare_all
 from eval.policy import PROVEN_ONLY, Policy, above_chance, policy_from
-from eval.selftest import planted, unchanged
+from eval.selftest import planted, unchanged, unlike
 from eval.wording import amount, figure, in_words
 from storage.digests import short
 from storage.records import Comparison, Decision, Scorecard, Verdict
@@ -31,16 +31,24 @@ class Judgement:
     comparisons: tuple[Comparison, ...]
 
 
-def decide(*, base: Scorecard, champion: Scorecard | None, candidate: Scorecard, policy: Policy) -> Decision:
+def decide(
+    *,
+    base: Scorecard,
+    champion: Scorecard | None,
+    candidate: Scorecard,
+    policy: Policy,
+    again: Scorecard | None = None,
+) -> Decision:
     """PROMOTE, REFUSE (something is proven lost) or HOLD (unproven or unknown), with a reason for each.
 
+    `again`: the base measured once more beside the candidate; None: it was not (so in decisions of older releases).
     Equal inputs give equal decisions, byte for byte as JSON: eval/replay.py makes them again from the ledger.
     """
     found = judge(base, champion, candidate, policy)
     verdict, reasons = found.verdict, found.reasons
-    if verdict == "PROMOTE" and (blind := self_test(base, policy)):
+    if verdict == "PROMOTE" and (blind := self_test(base, policy, again)):
         verdict, reasons = "HOLD", blind
-    cards = {"base": base, "champion": champion, "candidate": candidate}
+    cards = {"base": base, "champion": champion, "candidate": candidate, "again": again}
     return Decision(
         verdict=verdict,
         reasons=reasons,
@@ -51,6 +59,13 @@ def decide(*, base: Scorecard, champion: Scorecard | None, candidate: Scorecard,
         policy=policy_body(policy) | {"suite_digest": base.suite_digest},
         evidence={subject: evidence_of(card) for subject, card in cards.items() if card is not None},
     )
+
+
+def decide_on(cards: Mapping[Any, Scorecard], policy: Policy) -> Decision:
+    """The decision on a run's cards by their subjects. Raises KeyError without a base or a candidate."""
+    return decide(
+        base=cards["base"], champion=cards.get("champion"), candidate=cards["candidate"], policy=policy,
+        again=cards.get("again"))  # fmt: skip
 
 
 def weaker_may_pass(decision: Decision) -> bool:
@@ -89,17 +104,20 @@ def judge(base: Scorecard, champion: Scorecard | None, candidate: Scorecard, pol
     return Judgement(verdict=verdict, reasons=reasons, comparisons=comparisons)
 
 
-def self_test(base: Scorecard, policy: Policy) -> tuple[str, ...]:
-    """Why this suite cannot be trusted to judge, or nothing.
+def self_test(base: Scorecard, policy: Policy, again: Scorecard | None = None) -> tuple[str, ...]:
+    """Why these scores cannot be trusted to judge, or nothing.
 
-    The base against itself must be certified on everything general, and a copy of it that loses twice each margin must
-    be refused. Depends on the base alone, so that no candidate is held for another's noise.
+    The base against itself must be certified on everything general, a copy of it that loses twice each margin must be
+    refused, and what was measured again must be what it was. Depends on the base alone, so that no candidate is held for
+    another's noise.
     """
     same = judge(base, None, unchanged(base), policy).comparisons
     uncertain = [c for c in same if _certifies(c) and c.state not in ("kept", "gain")]
     faults = [f"self-test: the unchanged base is not certified on {in_words(c)}" for c in uncertain]
     if judge(base, None, planted(base, policy), policy).verdict != "REFUSE":
         faults.append("self-test: a planted loss of twice every margin was not refused; more items are needed")
+    if again is not None:
+        faults += unlike(base, again, policy)
     return tuple(faults)
 
 

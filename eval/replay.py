@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from eval.gate import decide, policy_of
+from eval.gate import decide_on, policy_of
 from storage.digests import canonical
 from storage.errors import LedgerError, UsageError
 from storage.ledger import Ledger
@@ -41,13 +41,8 @@ def replay(ledger: Ledger, decision_id: int) -> Replay:
     cards: dict[str, Scorecard] = {}
     try:
         cards = {subject: ledger.scores.judged(card) for subject, card in stored.evidence.items()}
-        again = decide(
-            base=cards["base"],
-            champion=cards.get("champion"),
-            candidate=cards["candidate"],
-            policy=policy_of(stored.policy),
-        )
-        difference = first_difference(_plain(stored), _plain(again))
+        made = decide_on(cards, policy_of(stored.policy))
+        difference = first_difference(_plain(stored), _plain(made))
     except (LedgerError, TypeError, KeyError) as error:
         difference = f"it cannot be made again: {error}"
     if not ledger.promotions.is_sound(decision_id):

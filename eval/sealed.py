@@ -18,7 +18,7 @@ from storage.digests import digest_of
 from storage.ledger import Ledger
 from storage.records import Scorecard
 
-Subject = Literal["base", "champion", "candidate"]
+Subject = Literal["base", "champion", "candidate", "again"]  # again: the base once more (eval/again.py)
 
 
 def final_look(

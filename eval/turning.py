@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from eval.comparing import UNMEASURED
 from eval.policy import PROVEN_ONLY
+from eval.selftest import AGAIN
 from eval.wording import amount, in_words, named
 from storage.records import Comparison, Decision
 
@@ -61,8 +62,13 @@ def _faults(decision: Decision) -> Iterator[str]:
         said = [in_words(c) for c in decision.comparisons]
         for reason in decision.reasons:
             if not any(words in reason for words in said):
-                more = "a larger SUITE_ITEMS" if reason.startswith("self-test") else "put that right and retrain"
-                yield f"Before any score counts: {reason}. Next: {more}."
+                yield f"Before any score counts: {reason}. Next: {_step(reason)}."
+
+
+def _step(reason: str) -> str:
+    if reason.startswith(AGAIN):
+        return "start the worker anew, and retrain; if it stays, evenkeel doctor and the newest change of torch, driver or device"
+    return "a larger SUITE_ITEMS" if reason.startswith("self-test") else "put that right and retrain"
 
 
 def _too_much(c: Comparison) -> str:

@@ -51,6 +51,12 @@ def m007_looks_of_scores(db: Database) -> None:
     db.conn.execute("ALTER TABLE scores ADD COLUMN look INTEGER NOT NULL DEFAULT 0")
 
 
+@migrations()
+def m008_the_base_again(db: Database) -> None:
+    """A run keeps what the base scored the second time as a card of its own."""
+    _apply(db, _BASE_AGAIN)
+
+
 def _apply(db: Database, script: str) -> None:
     for statement in script.split(";\n"):  # not executescript: that would commit half a step
         if statement.strip():
@@ -283,4 +289,18 @@ CREATE TABLE watches (
 CREATE INDEX watches_of ON watches(kind, promotion_id, watch_id);
 CREATE TRIGGER watches_kept BEFORE UPDATE ON watches BEGIN SELECT RAISE(ABORT, 'watches are never changed'); END;
 CREATE UNIQUE INDEX watches_graduate_once ON watches(promotion_id) WHERE verdict = 'graduated'
+"""
+
+_BASE_AGAIN = """
+CREATE TABLE scorecards_new (
+  scorecard_id INTEGER PRIMARY KEY, run_id INTEGER REFERENCES runs, subject TEXT NOT NULL
+    CHECK (subject IN ('base','champion','candidate','again')),
+  base_digest TEXT NOT NULL, adapter_digest TEXT, suite_digest TEXT NOT NULL, score_keys TEXT NOT NULL, at TEXT NOT NULL,
+  template_digest TEXT NOT NULL DEFAULT '',
+  UNIQUE (run_id, subject)
+);
+INSERT INTO scorecards_new SELECT scorecard_id, run_id, subject, base_digest, adapter_digest, suite_digest, score_keys, at,
+  template_digest FROM scorecards;
+DROP TABLE scorecards;
+ALTER TABLE scorecards_new RENAME TO scorecards
 """

@@ -47,7 +47,7 @@ class Scores:
             )
 
     def add_card(self, card: Scorecard, *, run_id: int | None, subject: str) -> None:
-        """Bind a run's base, champion or candidate to its scores (already added)."""
+        """Bind a run's base, champion, candidate or the base measured again to its scores (already added)."""
         with self._connections.write() as db:
             db.execute(
                 "INSERT OR REPLACE INTO scorecards(run_id, subject, base_digest, adapter_digest, suite_digest, template_digest,"

@@ -15,7 +15,7 @@ import structlog
 
 from bot.engine.base import base_folder
 from eval.doubt import sentence
-from eval.gate import decide, weaker_may_pass
+from eval.gate import decide_on, weaker_may_pass
 from eval.policy import for_scales, policy_from
 from eval.report import publish
 from storage.clock import from_text
@@ -186,7 +186,7 @@ class Cycle:
         at = known.recipe.get("scale", 1.0) if known is not None else None
         for scale in scales[scales.index(at) if at in scales else 0 :]:
             candidate = self.at_scale(trained, scale)
-            decision_id = self.decide(*self.score(dataset, candidate, looks=len(scales)), looks=len(scales))
+            decision_id = self.decide(self.score(dataset, candidate, looks=len(scales)), looks=len(scales))
             decision = self.ledger.promotions.decision(decision_id)
             assert decision is not None
             if not weaker_may_pass(decision):
@@ -205,29 +205,29 @@ class Cycle:
         made = run_child("weaken", self.job(adapter=trained.digest, scale=scale), self.beat)
         return replace(trained, digest=made["digest"], path=made["path"], recipe=made["recipe"])
 
-    def score(self, dataset: Dataset, adapter: Adapter, *, looks: int) -> tuple[Scorecard, Scorecard | None, Scorecard]:
-        """Base (from the ledger where it was measured before), champion and candidate, in a child process."""
+    def score(self, dataset: Dataset, adapter: Adapter, *, looks: int) -> Mapping[str, Scorecard]:
+        """Base (from the ledger where it was measured before), champion, candidate, and the base again before a promotion,
+        in a child process."""
         began = self.enter("scoring", "loading the base")
         champion = self.ledger.promotions.champion_on(adapter.base_digest)
         subjects = [("base", None), *([("champion", champion)] if champion else []), ("candidate", adapter.digest)]
         run_child("score", self.job(dataset=self.folder(dataset), subjects=subjects, looks=looks), self.beat)
-        cards = {subject: self.ledger.scores.card(self.run.run_id, subject) for subject, _ in subjects}
+        found = {who: self.ledger.scores.card(self.run.run_id, who) for who in (*(who for who, _ in subjects), "again")}
+        cards = {subject: card for subject, card in found.items() if card is not None}
         self.note("scoring", began, f"{', '.join(cards)} scored")
         doubt = self.ledger.doubt.of(adapter.base_digest, adapter.digest)
         if doubt is not None:
             self.ledger.runs.note(self.run.run_id, "scoring", f"the candidate {sentence(doubt)}")
-        base, candidate = cards["base"], cards["candidate"]
-        if base is None or candidate is None:
+        if any(subject not in cards for subject, _ in subjects):
             raise EvenkeelError("the scores of this run are not in the ledger. Next: evenkeel db verify.")
-        return base, cards.get("champion"), candidate
+        return cards
 
-    def decide(self, base: Scorecard, champion: Scorecard | None, candidate: Scorecard, *, looks: int) -> int:
+    def decide(self, cards: Mapping[str, Scorecard], *, looks: int) -> int:
         """The gate's word, appended to the ledger's chain."""
         self.show({"text": "the gate compares"}, stage_no=4)
         if self.run.decision_id is not None:
             return self.run.decision_id
-        policy = for_scales(policy_from(self.settings), looks)
-        decision = decide(base=base, champion=champion, candidate=candidate, policy=policy)
+        decision = decide_on(cards, for_scales(policy_from(self.settings), looks))
         decision_id = self.ledger.promotions.decide(decision, run_id=self.run.run_id, actor=GATE)
         self.move("scoring", decision_id=decision_id)
         at = f"one of {looks} scales: " if looks > 1 else ""

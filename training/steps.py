@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from bot.engine.model import LoadedModel
+from eval.again import measured_again
 from eval.benchmark import Answerer
 from eval.desk import Progress
-from eval.gate import decide
+from eval.gate import decide_on
 from eval.hosted import HostedModel
 from eval.judge import Pair, asker, in_words, judge
 from eval.learned import check_corrections
@@ -132,6 +133,11 @@ def _cards(
         if subject == "champion":
             model.remove_adapter(digest)
     if _would_be_promoted(cards, policy):
+        cards["again"] = measured_again(
+            model, cards, plan=plan, holdout=dataset.holdout, ledger=ledger, run_id=job["run_id"],
+            progress=_shown(tell, "the base again", 0, 1))  # fmt: skip
+        ledger.scores.add_card(cards["again"], run_id=job["run_id"], subject="again")
+    if _would_be_promoted(cards, policy):
         sealed = plan_from(settings, turn=turn, sealed=True, train=dataset.train)
         show = _shown(tell, "the final look", 0, 1)
         cards = final_look(model, cards, plan=sealed, ledger=ledger, progress=show, run_id=job["run_id"])
@@ -160,8 +166,7 @@ def _shown(tell: Tell, what: str, number: int, of: int) -> Progress:
 
 
 def _would_be_promoted(cards: Mapping[Subject, Scorecard], policy: Policy) -> bool:
-    decision = decide(base=cards["base"], champion=cards.get("champion"), candidate=cards["candidate"], policy=policy)
-    return decision.verdict == "PROMOTE"
+    return decide_on(cards, policy).verdict == "PROMOTE"
 
 
 def look_at_corrections(answerer: Answerer, ledger: Ledger, settings: Settings, run_id: int) -> None:

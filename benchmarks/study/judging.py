@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study.truth import cost_of
-from eval.gate import decide
+from eval.gate import decide_on
 from eval.policy import policy_from
 from storage.digests import digest_of
 from storage.errors import EvenkeelError
@@ -39,10 +39,11 @@ def judged(settings: Settings, base: Path, dataset: Dataset, adapter: Adapter) -
             "looks": 1,
         }
         score_step(job, lambda _: None)
-        cards = {subject: ledger.scores.card(run_id, subject) for subject in ("base", "candidate")}
-        if cards["base"] is None or cards["candidate"] is None:
+        found = {subject: ledger.scores.card(run_id, subject) for subject in ("base", "candidate", "again")}
+        cards = {subject: card for subject, card in found.items() if card is not None}
+        if not cards.keys() >= {"base", "candidate"}:
             raise EvenkeelError(f"run {run_id} has no scorecards in {settings.ledger_path}. Next: take a new --room.")
-        decision = decide(base=cards["base"], champion=None, candidate=cards["candidate"], policy=policy_from(settings))
+        decision = decide_on(cards, policy_from(settings))
         ledger.promotions.decide(decision, run_id=run_id, actor="gate")
         items, seconds = cost_of(measured_after(ledger, after))
         early = any("stopped early" in note["text"] for note in ledger.runs.history(run_id))

@@ -107,17 +107,17 @@ def test_what_is_known_is_not_measured_again(tiny_model: LoadedModel, ledger: Le
 
 
 def test_scores_of_another_number_type_are_another_measurement_and_float32_keeps_its_keys(
-    tiny_folder: Path, tiny_model: LoadedModel, ledger: Ledger
+    tiny_folder: Path, ledger: Ledger
 ) -> None:
-    halved = LoadedModel.load(tiny_folder, device="cpu", dtype=torch.bfloat16)
+    plain, halved = (LoadedModel.load(tiny_folder, device="cpu", dtype=t) for t in (torch.float32, torch.bfloat16))
     plan = plan_of(toy("x", lambda _: items(0.0, 1.0)))
 
-    whole, half = (run(plan, model, ledger).scores[0] for model in (tiny_model, halved))
+    whole, half = (run(plan, model, ledger).scores[0] for model in (plain, halved))
 
     always = digest_of(
-        [desk.WAY, tiny_model.base_digest, None, tiny_model.renderer.template_digest, "d", "x", "acc"],
+        [desk.WAY, plain.base_digest, None, plain.renderer.template_digest, "d", "x", "acc"],
     )
-    assert halved.base_digest == tiny_model.base_digest
+    assert halved.base_digest == plain.base_digest
     assert whole.key == always != half.key
 
 

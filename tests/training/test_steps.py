@@ -124,7 +124,7 @@ def test_only_a_candidate_that_would_be_promoted_is_looked_at_once_more_on_the_s
 ) -> None:
     plans = Plans()
     monkeypatch.setattr(steps, "plan_from", plans)
-    monkeypatch.setattr(steps, "decide", lambda **_: SimpleNamespace(verdict=verdict))
+    monkeypatch.setattr(steps, "decide_on", lambda *_: SimpleNamespace(verdict=verdict))
 
     score_step(job, lambda _: None)
 
@@ -132,6 +132,23 @@ def test_only_a_candidate_that_would_be_promoted_is_looked_at_once_more_on_the_s
     cards = [ledger.scores.card(job["run_id"], subject) for subject in ("base", "candidate")]
     assert [card and (s := card.get("x", "acc")) and s.n for card in cards] == [items, items]
     assert len({card.suite_digest for card in cards if card}) == 1
+    again = ledger.scores.card(job["run_id"], "again")
+    assert [s.benchmark for s in again.scores] == ["support"] if again else verdict == "HOLD"
+
+
+def test_a_candidate_beside_which_the_base_is_another_never_comes_to_the_sealed_items(
+    ledger: Ledger, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = Plans()
+    monkeypatch.setattr(steps, "plan_from", plans)
+    monkeypatch.setattr(
+        steps, "decide_on", lambda cards, _: SimpleNamespace(verdict="HOLD" if "again" in cards else "PROMOTE")
+    )
+
+    score_step(job, lambda _: None)
+
+    assert [sealed for _, sealed, _ in plans.asked] == [False]
+    assert ledger.scores.card(job["run_id"], "again")
 
 
 def test_a_later_run_has_the_next_turn_and_a_resumed_one_keeps_its_own(
