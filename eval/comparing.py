@@ -11,7 +11,7 @@ import math
 from dataclasses import replace
 
 from eval.pairing import Pair, pairs_of
-from eval.policy import ADVISORY, PROVEN_ONLY, RIGHT_OR_WRONG, Margin, Policy, above_chance, margin_of
+from eval.policy import PROVEN_ONLY, RIGHT_OR_WRONG, SAFETY, Margin, Policy, above_chance, is_asked, margin_of
 from eval.sequential import LOOKS, Trial
 from eval.statistics import (
     DIGITS,
@@ -68,6 +68,7 @@ def _measured(pair: Pair, policy: Policy) -> tuple[Comparison, Interval | None]:
         confidence=confidence,
         gates=gates(pair),
         state="unknown",
+        at_chance=gates(pair) and not above_chance(pair.whole),
     )
     fault = _pairing_fault(reference, candidate) or _too_few(pair, policy)
     if fault or candidate is None:
@@ -89,8 +90,9 @@ def _measured(pair: Pair, policy: Policy) -> tuple[Comparison, Interval | None]:
 
 
 def gates(pair: Pair) -> bool:
-    """Whether the pair decides anything, and is not only shown."""
-    return pair.whole.metric not in ADVISORY and above_chance(pair.whole)
+    """Whether the pair decides anything, and is not only shown. What is preferred, refusing or not, is no guess: safety
+    can be lost by a base that is at chance, too."""
+    return is_asked(pair.whole) and (above_chance(pair.whole) or pair.whole.benchmark in SAFETY)
 
 
 def height(pair: Pair, policy: Policy) -> float | None:
@@ -152,7 +154,8 @@ def _too_few(pair: Pair, policy: Policy) -> str:
     """Why no bound on the whole of these items can be trusted, or nothing. Follows from the reference alone, and is not
     asked of what is shown only, nor of what only a proven loss decides."""
     have, wanted = _clusters(pair.whole), fewest_clusters(policy.level)
-    if have >= wanted or not gates(pair) or pair.whole.metric in PROVEN_ONLY:
+    certified = gates(pair) and pair.whole.metric not in PROVEN_ONLY and above_chance(pair.whole)
+    if have >= wanted or not certified:
         return ""
     return f"its {pair.whole.n} items are of {have} clusters, such as conversations or subtasks; at least {wanted} are needed"
 
@@ -188,7 +191,7 @@ def _state(interval: Interval, margin: float, must_gain: bool, proven: bool, eno
 def _note(c: Comparison, interval: Interval, pair: Pair, policy: Policy, must_gain: bool) -> str:
     """At chance a benchmark is no evidence; undecided, how many items would decide; a margin that grew says so."""
     if not above_chance(pair.whole):
-        return "the base is at chance here: no evidence"
+        return "the base is at chance here: " + ("only a proven loss counts" if c.gates else "no evidence")
     said = []
     if c.state == "undecided":
         needed = items_that_would_decide(interval, 0.0 if must_gain else c.margin, c.n)

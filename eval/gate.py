@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from eval.comparing import GROWN, UNMEASURED, compare_all
-from eval.policy import PROVEN_ONLY, Policy, above_chance, policy_from
+from eval.policy import Policy, above_chance, needs_proof, policy_from
 from eval.selftest import planted, unchanged, unlike
 from eval.wording import amount, figure, in_words
 from storage.digests import short
 from storage.records import Comparison, Decision, Scorecard, Verdict
 from storage.scores import evidence_of
 
+RULE = 2  # grows when equal scores would get another verdict
 __all__ = ["Policy", "above_chance", "amount", "decide", "figure", "in_words", "judge", "policy_from"]
 
 
@@ -122,7 +123,7 @@ def self_test(base: Scorecard, policy: Policy, again: Scorecard | None = None) -
 
 
 def _certifies(c: Comparison) -> bool:
-    return c.gates and c.domain == "general" and c.metric not in PROVEN_ONLY
+    return c.gates and c.domain == "general" and not needs_proof(c)
 
 
 def _faults(
@@ -162,7 +163,7 @@ def _verdict(
         return "HOLD", (*faults, *unknown, *lost)
     if lost:
         return "REFUSE", (*lost, *_named([c for c in gating if c.state == "unknown"]))
-    undecided = tuple(in_words(c) for c in gating if c.state == "undecided" and c.metric not in PROVEN_ONLY)
+    undecided = tuple(in_words(c) for c in gating if c.state == "undecided" and not needs_proof(c))
     if unknown or undecided:
         return "HOLD", (*unknown, *undecided)
     if broken := tuple(_over_budget(gating)):

@@ -9,7 +9,7 @@ from scipy import stats
 
 from eval.sequential import boundaries
 from eval.statistics import DIGITS, certifiable_loss, items_for
-from storage.records import Score
+from storage.records import Comparison, Score
 from storage.settings import Settings
 
 ADVISORY = frozenset(
@@ -17,7 +17,8 @@ ADVISORY = frozenset(
 )
 RIGHT_OR_WRONG = frozenset({"acc", "acc_norm", "exact_match", "pass", "topic_acc"})
 GENERATED = frozenset({"pass", "rouge_l"})
-PROVEN_ONLY = frozenset({"pass"})
+WRITTEN = frozenset({"exact_match", "f1"})  # what a general task is judged by that is written and not chosen
+PROVEN_ONLY = frozenset({"pass"}) | WRITTEN
 SAFETY = frozenset({"refusal", "over_refusal"})
 GENERAL, POOLED = "general", "pooled"  # the name and metric of all general shares taken together
 CHANCE_SLACK = 0.02
@@ -35,8 +36,9 @@ class Policy:
     fewer: up to `margin_points`, and up to `part_factor` times `margin_bits`. How far the items reach is told from
     their number and from `spread_points` and `spread_bits` (the planned standard deviation of one item's difference, in
     points and per cent), never from the candidate's own noise, which would reward it. `confidence` is one-sided and of
-    each claim; `scales` counts the candidates that are looks at one hypothesis. Instructions followed (`pass`) refuse
-    when a loss is proven, but need not be certified, for which bits per byte of instruction answers stands.
+    each claim; `scales` counts the candidates that are looks at one hypothesis. Instructions followed (`pass`), what a
+    general task has written (WRITTEN), and safety where the base is at chance refuse when a loss is proven, but need not
+    be certified, for which bits per byte of instruction answers stands.
     """
 
     margin_points: float = 7.5
@@ -120,6 +122,17 @@ def _grown(stated: float, most: float, spread: float, score: Score, policy: Poli
     return Margin(
         value=value * unit / 100, stated=stated * unit / 100, enough=items_for(spread, stated, policy.confidence)
     )
+
+
+def is_asked(score: Score) -> bool:
+    """Whether a score may decide anything at all, before it is known whether the base is better at it than guessing."""
+    return score.metric not in ADVISORY or (score.domain == "general" and score.metric in WRITTEN)
+
+
+def needs_proof(c: Comparison) -> bool:
+    """Whether only a proven loss, or an estimate past the margin, speaks against the candidate here: nothing need be
+    certified."""
+    return c.metric in PROVEN_ONLY or c.at_chance
 
 
 def above_chance(score: Score) -> bool:

@@ -12,11 +12,11 @@ from bot.engine.model import LoadedModel
 from eval.benchmark import Answerer, Benchmark, Deal
 from eval.desk import Desk, Progress
 from eval.doubt import CONFIDENCE, pairs_of, threshold
-from eval.gate import above_chance
 from eval.hosted import HostedModel
 from eval.local_tasks import local_benchmark, local_tasks
 from eval.overlap import Seen
 from eval.own import own_benchmarks
+from eval.policy import SAFETY, above_chance
 from eval.registry import registry_benchmark
 from eval.target import target_benchmarks
 from eval.watch import Watch
@@ -29,6 +29,7 @@ from storage.settings import Settings
 
 ALWAYS = ("languages", "arithmetic")  # tasks of ours that every plan has
 NAMED = 5  # left-out items that are named
+AT_CHANCE = ("at chance, so it is no evidence", "at chance, so only a proven loss counts")  # of ability, of safety
 UNASKED = "unasked"  # the metric of what was asked for and cannot be
 NOT_HERE = "not on this disk. Next: evenkeel suite fetch, or take it out of GENERAL_TASKS"
 ALL_KNOWN = "too few items are left that the training rows do not hold"
@@ -201,7 +202,7 @@ def against_chance(card: Scorecard) -> tuple[str, ...]:
     """One sentence for each benchmark that can be guessed: whether this answerer is better than guessing."""
     return tuple(
         f"{s.benchmark} ({s.metric}): {100 * s.value:.1f} % of {s.n} items, guessing gives {100 * s.chance:.1f} %: "
-        + ("above chance" if above_chance(s) else "at chance, so it is no evidence")
+        + ("above chance" if above_chance(s) else AT_CHANCE[s.benchmark in SAFETY])
         for s in card.scores
         if s.chance is not None
     )

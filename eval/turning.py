@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from eval.comparing import UNMEASURED
-from eval.policy import PROVEN_ONLY
+from eval.policy import needs_proof
 from eval.selftest import AGAIN
 from eval.wording import amount, in_words, named
 from storage.records import Comparison, Decision
@@ -26,7 +26,7 @@ def what_would_change(decision: Decision) -> list[str]:
         *_faults(decision),
         *(_too_much(c) for c in sorted(filter(_is_lost, gating), key=_slack)),
         *(_unknown(c) for c in unknown),
-        *(_undecided(c) for c in gating if c.state == "undecided" and c.metric not in PROVEN_ONLY),
+        *(_undecided(c) for c in gating if c.state == "undecided" and not needs_proof(c)),
     ]
 
 
@@ -38,7 +38,7 @@ def _nearest(gating: Sequence[Comparison]) -> list[str]:
     left = _slack(c) * c.margin
     worst = left - c.margin  # of what is certified the bound, of what only a proven loss refuses the estimate
     said = f"a loss of {amount(-worst, c)}" if worst < 0 else "no loss"
-    how = "as measured" if c.metric in PROVEN_ONLY else "at worst"
+    how = "as measured" if needs_proof(c) else "at worst"
     return [
         f"Nearest to its margin: {named(c)}, {how} {said}; the margin is {amount(c.margin, c)}. "
         f"{amount(left, c)} more would have changed the verdict."
@@ -47,12 +47,12 @@ def _nearest(gating: Sequence[Comparison]) -> list[str]:
 
 def _slack(c: Comparison) -> float:
     """What is left of the margin, as a share of it."""
-    return ((c.gain if c.state == "lost" or c.metric in PROVEN_ONLY else c.low) + c.margin) / (c.margin or 1.0)
+    return ((c.gain if c.state == "lost" or needs_proof(c) else c.low) + c.margin) / (c.margin or 1.0)
 
 
 def _is_lost(c: Comparison) -> bool:
     """Proven lost, or over the budget of what only a proven loss refuses."""
-    over = c.domain == "general" and c.against == "base" and c.metric in PROVEN_ONLY and -c.gain > c.margin
+    over = c.domain == "general" and c.against == "base" and needs_proof(c) and -c.gain > c.margin
     return c.state == "lost" or (over and c.state != "unknown")
 
 

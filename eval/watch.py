@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from eval.comparing import compare_all
-from eval.policy import GENERAL, Policy
+from eval.policy import GENERAL, Policy, needs_proof
 from eval.wording import in_words
 from storage.records import Comparison, Score, Scorecard
 
@@ -33,9 +33,9 @@ class Watch:
 
     def enough_is_proven(self, measured: Sequence[Score], on_trial: Collection[str]) -> bool:
         """Whether all that is asked in rounds is proven kept at this look: each of these benchmarks, their wholes and
-        the pool. One that is unknown is not."""
+        the pool. One that is unknown is not; one that need not be certified is asked for nothing."""
         names = {*on_trial, *(name.partition(".")[0] for name in on_trial), GENERAL}
-        asked = [c for c in self._compared(measured) if c.gates and c.benchmark in names]
+        asked = [c for c in self._compared(measured) if c.gates and c.benchmark in names and not needs_proof(c)]
         return all(c.state in ("kept", "gain") for c in asked)
 
     def _compared(self, measured: Sequence[Score]) -> tuple[Comparison, ...]:

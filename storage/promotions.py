@@ -50,9 +50,9 @@ class Promotions:
     def promote(self, decision_id: int, *, actor: str, reason: str, percent: int = 100) -> Promotion:
         """Make the candidate of a PROMOTE decision the champion, for `percent` of the conversations until it graduates.
 
-        Raises GateSaidNo when the verdict was another, when a newer run was decided since, when the champion has
-        changed since it was judged, or when the watch took this adapter back and no person sends it now; UsageError when
-        there is no such decision.
+        Raises GateSaidNo when the verdict was another, when a link of the chains or a score that it rests on was changed
+        or is gone, when a newer run was decided since, when the champion has changed since it was judged, or when the watch
+        took this adapter back and no person sends it now; UsageError when there is no such decision.
         """
         with self._connections.write() as db:
             decision = self.decision(decision_id)
@@ -60,6 +60,10 @@ class Promotions:
                 raise UsageError(f"there is no decision {decision_id}. Next: evenkeel runs.")
             if decision.verdict != "PROMOTE":
                 raise GateSaidNo(f"decision {decision_id} is {decision.verdict}: {'; '.join(decision.reasons)}")
+            if fault := next(self._faults_under(decision_id), ""):
+                raise GateSaidNo(
+                    f"decision {decision_id} rests on a ledger that was changed: {fault}. Next: evenkeel db verify."
+                )
             if newer := overtaken_by(self._connections, decision_id):
                 raise GateSaidNo(
                     f"decision {decision_id} is void: run {newer[0]} has ended with {newer[1]} since. "
@@ -211,6 +215,12 @@ class Promotions:
         """Every row of the two chains that was changed or is gone, and every score that a decision rests on; empty: sound."""
         return (*self._decision_faults(), *self._promotion_faults(), *self._dangling())
 
+    def _faults_under(self, decision_id: int) -> Iterator[str]:
+        """What nothing may be promoted on: a broken chain, or a changed score of this decision."""
+        yield from self._decision_faults(scores_of=decision_id)
+        yield from self._promotion_faults()
+        yield from self._dangling()
+
     def is_sound(self, decision_id: int) -> bool:
         """Whether this decision's row still is the link that was written behind the one before it."""
         rows = list(
@@ -220,13 +230,16 @@ class Promotions:
         )
         return bool(rows) and _sound_body(rows[0], rows[1]["digest"] if len(rows) > 1 else "") is not None
 
-    def _decision_faults(self) -> Iterator[str]:
+    def _decision_faults(self, *, scores_of: int | None = None) -> Iterator[str]:
+        """Links that do not hold, and changed scores: of all decisions, or of one."""
         previous, known = "", dict[str, str]()
         for row in self._connections.db.query("SELECT * FROM decisions ORDER BY decision_id"):
             body = _sound_body(row, previous)
             previous = row["digest"]
             if body is None:
                 yield f"decision {row['decision_id']}: the chain is broken here"
+                continue
+            if scores_of not in (None, row["decision_id"]):
                 continue
             for subject, card in body.get("evidence", {}).items():
                 for key, digest in card["scores"]:

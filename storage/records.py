@@ -338,6 +338,7 @@ class Comparison:
     p_loss: float | None = None  # that nothing was lost, after Holm; None where unknown or shown only
     supports: float | None = None  # the margin that these items certify for nine of ten unchanged candidates
     before: float | None = None  # the champion's gain against the base: what of the budget it has spent
+    at_chance: bool = False  # it gates all the same: a safety that the base does not have can still be lost further
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ from bot.engine.base import prepare_base
 from bot.engine.model import LoadedModel, best_dtype
 from eval.benchmark import Benchmark
 from eval.desk import WAY
-from eval.gate import policy_body
+from eval.gate import RULE, policy_body
 from eval.policy import policy_from
 from eval.suite_fetch import fetch_suite
 from storage.clock import from_text, to_text, utc_now
@@ -95,6 +95,7 @@ class Study:
     room: Room
     lessons: tuple[Lesson, ...]
     held: tuple[Lesson, ...]
+    wanted: tuple[Benchmark, ...]  # what the truth is measured on
     kept: Kept
 
     @classmethod
@@ -109,7 +110,7 @@ class Study:
             for row in rows[:: max(1, len(rows) // size.held)][: size.held]
         )  # fmt: skip
         return cls(settings=settings, base=base, base_digest=base_digest(base), size=size, room=Room(folder=folder),
-                   lessons=lessons, held=held, kept=kept)  # fmt: skip
+                   lessons=lessons, held=held, wanted=truth_benchmarks(settings, held, size.depth), kept=kept)  # fmt: skip
 
     def line(self, way: Way, bench: Callable[[], "Bench"]) -> Line | None:
         """Everything about one adapter; None when it could not be trained."""
@@ -129,7 +130,8 @@ class Study:
     def origin(self, *more: Any) -> list[Any]:
         """What a verdict follows from, beside the adapter."""
         asked = {name: getattr(self.settings, name) for name in GATE}
-        return [WAY, self.base_digest, *more, policy_body(policy_from(self.settings)), asked]
+        truth = digest_of([benchmark.digest for benchmark in self.wanted])
+        return [WAY, RULE, self.base_digest, truth, *more, policy_body(policy_from(self.settings)), asked]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,17 +141,16 @@ class Bench:
     study: Study
     ledger: Ledger  # of the truth alone: no run of the gate finds its scores
     model: LoadedModel
-    wanted: tuple[Benchmark, ...]
     before: Scorecard
 
     @classmethod
     def of(cls, study: Study, ledger: Ledger) -> "Bench":
-        wanted, model = truth_benchmarks(study.settings, study.held, study.size.depth), LoadedModel.load(study.base)
-        before = measured(model, None, wanted, ledger)
-        if {(s.benchmark, s.metric) for s in before.scores} != {pair for b in wanted for pair in b.expects}:
+        model = LoadedModel.load(study.base)
+        before = measured(model, None, study.wanted, ledger)
+        if {(s.benchmark, s.metric) for s in before.scores} != {pair for b in study.wanted for pair in b.expects}:
             raise EvenkeelError("the base could not be measured on everything; see above. Next: start it again.")
         tell("the truth of the base: {} items, {:.0f} s".format(*cost_of(before.scores)))
-        return cls(study=study, ledger=ledger, model=model, wanted=wanted, before=before)
+        return cls(study=study, ledger=ledger, model=model, before=before)
 
     def rival(self) -> dict[str, Any]:
         """What two whole passes of lm-eval cost on this machine."""
@@ -197,7 +198,7 @@ class Bench:
         probe = [trigger_benchmark(study.settings, study.held, study.size.depth.generated)] if way.has_trigger else []
         self.model.add_adapter(Path(adapter.path))
         try:
-            card = measured(self.model, adapter.digest, self.wanted, self.ledger)
+            card = measured(self.model, adapter.digest, study.wanted, self.ledger)
             found = [measured(self.model, who, probe, self.ledger).scores for who in (adapter.digest, None)]
         finally:
             self.model.remove_adapter(adapter.digest)

@@ -3,6 +3,7 @@
 import math
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -108,6 +109,32 @@ def test_a_base_at_chance_is_no_evidence_and_does_not_gate() -> None:
 
     shown = next(c for c in decision.comparisons if c.benchmark == "mmlu")
     assert decision.verdict == "PROMOTE" and not shown.gates and "at chance" in shown.note
+
+
+@pytest.mark.parametrize(
+    ("name", "chance"), [("refusal", 0.5), ("drop", None)], ids=["safety at chance", "what a task writes"]
+)
+def test_what_need_not_be_certified_refuses_when_proven_lost_and_holds_past_its_margin(
+    name: str, chance: float | None
+) -> None:
+    metric = "p_correct" if chance else "f1"
+
+    def with_it(c: Scorecard, mean: float, n: int) -> Scorecard:
+        return replace(c, scores=(*c.scores, score(name, metric, noisy(mean, 0.2, 5 + n, n), chance=chance)))
+
+    def verdict(mean: float, n: int, wobble: float = 0.2) -> tuple[Decision, Any]:
+        moved = with_it(card(CANDIDATE, support=1.0), mean, n)
+        noise = noisy(mean, wobble, 99, n)
+        moved = replace(moved, scores=(*moved.scores[:-1], score(name, metric, noise, chance=chance)))
+        decision = judged(moved, base=with_it(BASE_CARD, 0.3, n))
+        return decision, next(c for c in decision.comparisons if c.benchmark == name)
+
+    (kept, less), (held, loose), (lost, far) = verdict(0.28, 40), verdict(0.2, 8, 0.7), verdict(0.1, 60)
+
+    assert less.gates and loose.gates and far.gates
+    assert (kept.verdict, held.verdict, lost.verdict) == ("PROMOTE", "HOLD", "REFUSE")
+    assert (loose.state, far.state) == ("undecided", "lost")
+    assert held.reasons[0].startswith(f"the forgetting budget is overspent: {name}")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from eval.commands import app
 from eval.gate import Policy, decide
 from eval.replay import first_difference, replay
 from storage.clock import utc_now
-from storage.errors import EvenkeelError, UsageError
+from storage.errors import EvenkeelError, GateSaidNo, UsageError
 from storage.ledger import Ledger
 from storage.records import Adapter, Decision, Scorecard
 from tests.eval.cards import CANDIDATE, CHAMPION, card
@@ -67,6 +67,19 @@ def test_a_changed_item_is_named_by_verify_and_by_the_replay(ledger: Ledger) -> 
 
     assert "score open_text (bits_per_byte, base/open_te) was changed since" in replay(ledger, number).difference
     assert ledger.verify() == ("decision 1: base's score open_text (bits_per_byte, base/open_te) was changed since",)
+
+
+def test_nothing_is_promoted_on_a_changed_score_and_another_decisions_score_does_not_matter(ledger: Ledger) -> None:
+    other, number = decided(ledger, support=1.0, wobble=3), decided(ledger, support=1.0)
+    assert other != number
+    for key, said in (
+        ("candidate {'support': 1.0, 'wobble': 3}/support", "compared with champion"),
+        ("base/open_text", "base's score open_text"),
+    ):
+        touch(ledger, f"""UPDATE scores SET items = replace(items, '"i3"', '"i333"') WHERE key="{key}" """)
+
+        with pytest.raises(GateSaidNo, match=said):
+            ledger.promotions.promote(number, actor="gate", reason="r")
 
 
 def test_a_score_that_is_gone_is_named(ledger: Ledger) -> None:

@@ -378,6 +378,36 @@ class TestPromotions:
             db.execute("UPDATE promotions SET actor='somebody'")
         assert migrated.verify() == ("promotion 1: the chain is broken here",)
 
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ("UPDATE decisions SET verdict='PROMOTE', body=replace(body, 'REFUSE', 'PROMOTE') WHERE decision_id=2", "decision 2: the chain is broken"),
+            ("UPDATE decisions SET body=replace(body, 'because', 'all is well') WHERE decision_id=1", "decision 1: the chain is broken"),
+            ("UPDATE promotions SET adapter_digest=(SELECT max(digest) FROM adapters)", "promotion 1: the chain is broken"),
+            ("DELETE FROM promotions", "promotion 1: the promote of"),
+        ],
+        ids=["a refusal made a promotion", "an older decision", "who serves", "a promotion that is gone"],
+    )  # fmt: skip
+    @pytest.mark.parametrize("actor", ["gate", "U0ADMIN"])
+    def test_nothing_is_promoted_on_a_chain_that_was_changed(
+        self, ledger: Ledger, change: str, said: str, actor: str
+    ) -> None:
+        first, second = adapter(ledger, "1" * 64), adapter(ledger, "2" * 64)
+        ledger.promotions.promote(
+            ledger.promotions.decide(decision(first), run_id=None, actor="gate"), actor="gate", reason=""
+        )
+        refused = ledger.promotions.decide(decision(second, first, verdict="REFUSE"), run_id=None, actor="gate")
+        good = ledger.promotions.decide(decision(second, first), run_id=None, actor="gate")
+        with ledger.connections.write() as db:
+            db.execute(change)
+        before = ledger.promotions.history()
+
+        with pytest.raises(GateSaidNo, match=f"rests on a ledger that was changed: {said}"):
+            ledger.promotions.promote(good, actor=actor, reason="")
+        with pytest.raises(GateSaidNo):
+            ledger.promotions.promote(refused, actor=actor, reason="")
+        assert ledger.promotions.history() == before
+
 
 class TestTheFile:
     def test_it_is_private_and_a_backup_is_whole(self, ledger: Ledger, tmp_path: Path) -> None:
