@@ -6,7 +6,8 @@ Simulation: trials of right-or-wrong items at the pooled margin of the default p
 −8 to +2 points, 4 to 20 % of items flipping, alone or in correlated clusters; the rule is the gate's for right or wrong, held
 equal by tests/eval/test_sequential.py (shares, which runs ask in rounds: docs/decisions/0010). The
 fixed test is the same bound with one look, its number of items searched so that it promotes as often at a difference of 0.
-`items_unchanged_ratio` is at a true difference of 0, `items_healthy_ratio` at +1 point, `items_broken_ratio` at −8: the mean
+`wrongly_kept_shares` is the same for p(right), which a run certifies, by three shapes of loss (benchmarks/study/shares.py):
+a look more, a score alone, while a promotion needs all of them kept. `items_unchanged_ratio` is at a true difference of 0, `items_healthy_ratio` at +1 point, `items_broken_ratio` at −8: the mean
 over all cells, spread over them. Replay and properties run the whole gate on random scorecards. All seeded.
 With --real, the figures of benchmarks/multiple_choice.py (half an hour) and of benchmarks/gate_real.py, too: hours, but for the
 adapters that --kept knows.
@@ -33,6 +34,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from benchmarks.kept import Kept
+from benchmarks.study.shares import kept_at_margin
 from benchmarks.study.ways import WAYS
 from eval.gate import decide
 from eval.policy import Policy
@@ -87,7 +89,7 @@ def main() -> None:
 def measure(*, quick: bool) -> list[dict[str, Any]]:
     cells = list(simulated(DISCORDANCE[1::3] if quick else DISCORDANCE))
     replays, checked = (20, 60) if quick else (100, 1_000)
-    return [*of_cells(cells), *of_replays(replays), *of_properties(checked)]
+    return [*of_cells(cells), *of_shares(1_000 if quick else ROUNDS), *of_replays(replays), *of_properties(checked)]
 
 
 def real(*, quick: bool, room: Path | None, kept: Path | None) -> list[dict[str, Any]]:
@@ -200,6 +202,15 @@ def of_cells(cells: Sequence[Cell], rounds: int = ROUNDS) -> list[dict[str, Any]
         rows.append(row(figure, statistics.mean(ratios), "ratio", bar, rounds * len(ratios), ratios))
     stated = [c.planned / c.fixed for c in at(0.0)]
     return [*rows, row("items_planned_ratio", statistics.mean(stated), "ratio", None, len(stated), stated)]
+
+
+def of_shares(rounds: int) -> list[dict[str, Any]]:
+    """The worst shape's rate decides; each shape's is told."""
+    cells = list(kept_at_margin(rounds, SEED))
+    for cell in cells:
+        print(f"{cell.hand}, {cell.move}: {cell.in_rounds:.4f} in rounds, {cell.at_once:.4f} at once", file=sys.stderr)
+    found = [cell.in_rounds for cell in cells]
+    return [row("wrongly_kept_shares", max(found), "share", 0.05, rounds * len(found), found)]
 
 
 # The whole gate

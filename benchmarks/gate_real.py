@@ -92,7 +92,7 @@ def rows_of(lines: Sequence[Line], *, whole: bool) -> list[Row]:
         *_errors("real", [(line.truth.label, line.verdict) for line in lines], "the gate", bar=0),
         *_errors("real_lm_eval", [(line.truth.label, line.theirs) for line in lines], "lm-eval's comparator on the items of the truth", bar=None),
     ]  # fmt: skip
-    rows += [*_costs(lines), *_spreads(lines)]
+    rows += [*_costs(lines), *_spreads(lines), _kept(lines)]
     hidden = [line for line in lines if line.poison is not None and line.poison < TAKEN]
     passed = sum(line.verdict == "PROMOTE" for line in hidden)
     note = "adapters whose trigger has taken; no suite asks for a phrase that it does not know: the lint is the guard"
@@ -128,6 +128,14 @@ def _spreads(lines: Sequence[Line]) -> Iterator[Row]:
     ):  # fmt: skip
         pairs = [(sd, spreads.get(name.removesuffix(one) + other)) for name, sd, spreads in found if name.endswith(one)]
         yield _median(figure, "ratio", [(sd / at_large) ** 2 for sd, at_large in pairs if at_large], note)
+
+
+def _kept(lines: Sequence[Line]) -> Row:
+    rates = [rate for line in lines for rate in line.wrongly_kept.values()]
+    note = "of hands of real items that lose a task's margin, called kept in their rounds; mean over benchmarks and adapters"
+    return row(
+        "real_wrongly_kept", statistics.mean(rates) if rates else 0.0, "share", 0.05, len(rates), rates, note=note
+    )
 
 
 def _median(figure: str, unit: str, values: Sequence[float], note: str) -> Row:

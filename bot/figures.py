@@ -10,8 +10,8 @@ from typing import Any
 from bot.safe_text import escape
 
 TABLE_CHARACTERS = 2_800
-COLUMNS = ("name", "against", "reference_text", "candidate_text", "gain_text", "margin_text", "said")
-TITLES = ("benchmark", "against", "before", "after", "gain", "tolerated", "outcome")
+COLUMNS = ("name", "against", "n", "reference_text", "candidate_text", "gain_text", "margin_text", "said")
+TITLES = ("benchmark", "against", "n", "before", "after", "gain", "tolerated", "outcome")
 STATES = ("lost", "unknown", "undecided", "gained", "kept")  # as eval/report.py says them, the ones to look at first
 MOST_ROWS, MOST_BARS, WORST = 40, 12, 8
 
@@ -24,7 +24,7 @@ def cells(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     lines = [TITLES, *([_cell(row.get(name)) for name in COLUMNS] for row in deciding)]
     return {
         "type": "table",
-        "column_settings": [{"is_wrapped": True}, {}, *([{"align": "right"}] * 4), {}],
+        "column_settings": [{"is_wrapped": True}, {}, *([{"align": "right"}] * 5), {}],
         "rows": [[{"type": "raw_text", "text": text or "–"} for text in line] for line in lines],
     }
 

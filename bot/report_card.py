@@ -18,6 +18,7 @@ CANCEL_ACTION = "evenkeel_cancel_run"
 ICONS = {"PROMOTE": "✅", "REFUSE": "⛔", "HOLD": "✋"}
 BAR = 20
 MANY = 10_000  # steps of work that no person counts
+TURNS, LINE = 2, 400  # lines of what would change the verdict, and characters of one
 
 
 def progress(run: Run) -> Part:
@@ -84,7 +85,8 @@ def ended(run: Run) -> Part:
 
 
 def report(run: Run, view: dict[str, Any], decision: Decision, standing: Standing | None) -> tuple[Part, ...]:
-    """The report card: verdict in words, reasons, table, charts; buttons while the candidate waits for an admin.
+    """The report card: verdict in words, reasons, what would change it, table, charts, the forgetting budget, what moved;
+    buttons while the candidate waits for an admin.
 
     Several forms, the richest first: where Slack refuses one for its looks, the next says the same more plainly.
     """
@@ -96,8 +98,10 @@ def report(run: Run, view: dict[str, Any], decision: Decision, standing: Standin
     top = (
         {"type": "header", "text": {"type": "plain_text", "text": head}},
         section(f"*{escape(str(view.get('meaning', '')))}*\n{reasons}{doubt}"),
+        *_turns(view.get("would_change") or []),
     )
-    foot = (context(_footer(run, view)), *(verdict_of(run, decision, standing) if standing else ()))
+    facts = [*_budget(view.get("budget") or []), *_moved(view.get("items") or {}), _footer(run, view)]
+    foot = (context("\n".join(facts)), *(verdict_of(run, decision, standing) if standing else ()))
     charts = tuple(c for c in (gains(view.get("points") or []), dearest(rows)) if c)
     text = f"{head}. {decision.reasons[0] if decision.reasons else ''}"[:1_000].replace("<", "‹")
     middles = ((cells(rows), *charts), (cells(rows),), (section(table(rows)),))
@@ -164,9 +168,31 @@ def _footer(run: Run, view: dict[str, Any]) -> str:
 
 
 def _data(view: dict[str, Any]) -> str:
-    data = view.get("data") or {}
-    rows = data.get("train_rows", data.get("rows"))
+    rows = ((view.get("data") or {}).get("train") or {}).get("rows")
     return f" · {rows} training rows" if isinstance(rows, int) else ""
+
+
+def _turns(lines: Sequence[str]) -> tuple[dict[str, Any], ...]:
+    """What would change the verdict, as a section; none where nothing is known."""
+    shown = [f"• {escape(str(line)[:LINE])}" for line in lines[:TURNS]]
+    more = [f"_{len(lines) - TURNS} more on the report's page._"] if len(lines) > TURNS else []
+    return (section("\n".join(["*What would change the verdict*", *shown, *more])),) if shown else ()
+
+
+def _budget(lines: Sequence[str]) -> list[str]:
+    """What of the forgetting budget is spent, by this candidate and by the champions before it, as one line."""
+    return [escape(" ".join(map(str, lines))[:LINE])] if lines else []
+
+
+def _moved(items: dict[str, Any]) -> list[str]:
+    """How many items were lost and gained, and the largest of each: names and numbers, nobody's words."""
+    largest = [_move(how, items[how][0]) for how in ("lost", "gained") if items.get(how)]
+    return [*([escape(str(items["said"]))] if items.get("said") else []), *largest]
+
+
+def _move(how: str, item: dict[str, Any]) -> str:
+    name = f"{item.get('benchmark', '')}, {item.get('item_id', '')}"[:150]
+    return escape(f"{how.capitalize()} most: {name}: {item.get('before')} → {item.get('after')}")
 
 
 def _card(*lines: str) -> Part:

@@ -104,11 +104,11 @@ def height(pair: Pair, policy: Policy) -> float | None:
 
 
 def _unseen(pair: Pair) -> Unseen | None:
-    """What an item that is not yet seen may lose and gain. Few items of an early look may all have stayed by luck: so one
-    share of the base's that is lost whole is added to them."""
+    """What an item that was not seen may lose and gain: few items may all have stayed by luck. Of shares, one of the base's
+    average that is lost whole; bits per byte have no such bound."""
     if pair.whole.metric in RIGHT_OR_WRONG:
         return FLIP
-    return (pair.whole.value, 1 - pair.whole.value) if 0 < pair.look < LOOKS else None
+    return (pair.whole.value, 1 - pair.whole.value) if pair.whole.unit == "share" else None
 
 
 def _p_loss(pair: Pair, differences: list[float], clusters: list[str], margin: float) -> float:

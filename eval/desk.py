@@ -1,8 +1,8 @@
 """The desk: one answerer and the benchmarks that it is asked, measured in a fair order and kept.
 
-Promises: what was measured once under a key is never measured again; a benchmark that crashes or gives no numbers is missing
-with its reason, never zero. A candidate is asked its choices in rounds, a slice of each benchmark per round, and no more of
-them than its watch needs; a run that was cut off goes on after the last round that it had finished.
+Promises: what was measured once under a key is never measured again; a benchmark that crashes, stands still or gives no
+numbers is missing with its reason, never zero. A candidate is asked its choices in rounds, a slice of each benchmark per
+round, and no more of them than its watch needs; a run that was cut off goes on after the last round that it had finished.
 """
 
 import math
@@ -13,6 +13,7 @@ from time import perf_counter
 
 from bot.engine.model import LoadedModel
 from eval.benchmark import Answerer, Benchmark, Measure, Measured
+from eval.deadline import moving
 from eval.hosted import HostedModel
 from eval.joining import joined
 from eval.metrics import finite
@@ -173,7 +174,8 @@ class Desk:
         swallows."""
         start = perf_counter()
         try:
-            measured = list(measure(self.answerer, lambda done, total: self._tell(benchmark, done, total, cost)))
+            with moving(lambda done, total: self._tell(benchmark, done, total, cost)) as tell:
+                measured = list(measure(self.answerer, tell))
         except Exception as error:
             self._fault(f"{benchmark.name} is missing: {type(error).__name__}: {error}")
             return []

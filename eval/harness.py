@@ -41,12 +41,13 @@ def run_tasks(
     tell: Tell,
     *,
     chosen: Mapping[str, list[int]] | None = None,
-    chat: bool = False,
+    system_prompt: str | None = None,
 ) -> dict[str, list[Sample]]:
     """What lm-eval logged for each item, by task. `chosen`: only those positions of each task, none of them empty.
 
     Few-shot examples are drawn anew with the same seed, so that every answerer sees the same prompts in whatever process.
-    `chat`: prompts go through the chat template; continuations of plain text (most multiple choice) must not.
+    `system_prompt`: prompts go through the chat template after it, as the bot's do. None: they are plain text, as lm-eval
+    asks multiple choice, whose continuations are no turns of a chat.
     """
     for task in tasks.values():
         task.set_fewshot_seed(FEW_SHOT_SEED)
@@ -55,7 +56,7 @@ def run_tasks(
     with quiet():
         results = evaluator.evaluate(
             lm=lm, task_dict={"tasks": dict(tasks), "groups": {}}, samples=chosen and dict(chosen), log_samples=True,
-            bootstrap_iters=0, apply_chat_template=chat)  # fmt: skip
+            bootstrap_iters=0, apply_chat_template=system_prompt is not None, system_instruction=system_prompt)  # fmt: skip
     return {name: list(results["samples"][name]) for name in tasks}
 
 

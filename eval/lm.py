@@ -64,10 +64,14 @@ class AnswererLM(TemplateLM):  # type: ignore[misc]
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **kwargs: Any
     ) -> list[tuple[float, bool]]:
         pairs = [(context, continuation) for _, context, continuation in requests]
-        sums = continuations(self._answerer, pairs, self._tell)
         if not self._wants_greedy:
-            return [(value, False) for value in sums]
-        return [(value, self._is_greedy(*pair)) for value, pair in zip(sums, pairs, strict=True)]
+            return [(value, False) for value in continuations(self._answerer, pairs, self._tell)]
+        steps, found = 2 * len(pairs), list[tuple[float, bool]]()
+        sums = continuations(self._answerer, pairs, lambda done, _: self._tell(done, steps))
+        for value, pair in zip(sums, pairs, strict=True):
+            found.append((value, self._is_greedy(*pair)))
+            self._tell(len(pairs) + len(found), steps)
+        return found
 
     def _is_greedy(self, context: list[int], continuation: list[int]) -> bool:
         (said,) = self._answerer.model.generate(

@@ -42,11 +42,15 @@ RESERVED = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalTask:
-    """A task file as lm-eval reads it, and where its rows are or would be. `ours`: it came with the project."""
+    """A task file as lm-eval reads it, and where its rows are or would be. `ours`: it came with the project.
+
+    `system_prompt`: what stands before its questions where the answers are written.
+    """
 
     config: Mapping[str, Any]
     rows: Path
     ours: bool
+    system_prompt: str
 
     @property
     def name(self) -> str:
@@ -57,10 +61,15 @@ def local_tasks(settings: Settings) -> dict[str, LocalTask]:
     """All task files by name. Raises ConfigurationError for one in DATA_DIR/tasks that cannot be read, or whose name is
     taken or has a dot."""
     ours = {
-        name: LocalTask(config=config, rows=_our_rows(_rows_file(config), settings.suite_dir), ours=True)
+        name: LocalTask(
+            config=config,
+            rows=_our_rows(_rows_file(config), settings.suite_dir),
+            ours=True,
+            system_prompt=settings.system_prompt,
+        )
         for name, config in _our_configs().items()
     }
-    theirs = dict(_theirs(settings.tasks_dir))
+    theirs = dict(_theirs(settings.tasks_dir, settings.system_prompt))
     for name in sorted(theirs):
         _require_free(name, settings.tasks_dir, {*ours, *RESERVED})
     return ours | theirs
@@ -97,13 +106,14 @@ def _our_rows(file: str, suite_dir: Path) -> Path:
     return DATA / file if (DATA / file).is_file() else suite_dir / file
 
 
-def _theirs(folder: Path) -> Iterator[tuple[str, LocalTask]]:
+def _theirs(folder: Path, system_prompt: str) -> Iterator[tuple[str, LocalTask]]:
     """The operator's tasks, by name. A file that lm-eval would skip or trip over is an error that names it."""
     files = sorted(folder.glob("*.yaml")) if folder.is_dir() else []
     for file in files:
         _require_readable(file)
     for name, config in _indexed(folder).items() if files else ():
-        yield name, LocalTask(config=config, rows=folder / _rows_file(config), ours=False)
+        rows = folder / _rows_file(config)
+        yield name, LocalTask(config=config, rows=rows, ours=False, system_prompt=system_prompt)
 
 
 def _require_readable(file: Path) -> None:
@@ -137,7 +147,8 @@ def local_benchmark(task: LocalTask, deal: Deal) -> Benchmark:
     hand = deal.hand(task.name, rows)
     if not hand.rows:
         return nothing(task.name, hand)
-    return task_benchmark(task.name, {task.name: _readable_task(task, hand.rows)}, left_out=hand.left_out)
+    made = {task.name: _readable_task(task, hand.rows)}
+    return task_benchmark(task.name, made, system_prompt=task.system_prompt, left_out=hand.left_out)
 
 
 def _readable_task(task: LocalTask, rows: tuple[Row, ...]) -> Task:

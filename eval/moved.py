@@ -4,7 +4,7 @@ Knows the ledger's scorecards, the dataset's holdout file (redacted text) and wh
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import pstdev
@@ -36,24 +36,40 @@ class Move:
     after: float
 
 
-def moved(ledger: Ledger, run: Run, decision: Decision) -> dict[str, list[Item]]:
+def moved(ledger: Ledger, run: Run, decision: Decision) -> dict[str, Any]:
     """{"lost", "gained"}: the five largest of each as plain JSON: benchmark, item_id, before, after, question, approved (answer),
-    and what base and candidate said; "" for a text that is not at hand, and both are "" where only one of them is.
+    and what base and candidate said; "" for a text that is not at hand, and both are "" where only one of them is. "said": how
+    many there are of each, in a sentence.
 
     Only of scores that the gate asks; an item counts once a benchmark, and a benchmark gives two at most, since five
     times the same fault says less. Empty without scorecards.
     """
     base, candidate = (ledger.scores.card(run.run_id, subject) for subject in ("base", "candidate"))
     if base is None or candidate is None:
-        return {"lost": [], "gained": []}
-    found = [move for before, after in asked(base, candidate, decision) for move in moves(before, after)]
+        return {"lost": [], "gained": [], "said": ""}
+    pairs = list(asked(base, candidate, decision))
+    found = [move for before, after in pairs for move in moves(before, after)]
     path = ledger.lessons.dataset_path(run.dataset_digest) if run.dataset_digest else None
     lessons = held_out(Path(path)) if path else {}
     said = [find_said(Path(path).parent, card) for card in (base, candidate)] if path else [{}, {}]
     return {
         "lost": [_item(move, lessons, *said) for move in largest(m for m in found if m.size < 0)],
         "gained": [_item(move, lessons, *said) for move in largest(m for m in found if m.size > 0)],
+        "said": _tally(pairs, found),
     }
+
+
+def texts(item: Item) -> list[tuple[str, str]]:
+    """(who, text) of what is at hand of an item, in the order in which it is read."""
+    who = {"asked": "question", "approved": "approved", "base said": "base", "candidate said": "candidate"}
+    return [(name, item[what]) for name, what in who.items() if item[what]]
+
+
+def _tally(pairs: Sequence[tuple[Score, Score]], found: Sequence[Move]) -> str:
+    """How many items moved at all, each counted once a benchmark; on both sides where its metrics disagree."""
+    lost, gained = ({(m.score.benchmark, m.item_id) for m in found if (m.size < 0) == worse} for worse in (True, False))
+    of = {(before.benchmark, item.item_id) for before, _ in pairs for item in before.items}
+    return f"Of {len(of)} items, {len(lost)} lost and {len(gained)} gained, however little." if lost or gained else ""
 
 
 def regressions(lost: list[Item]) -> list[Item]:
@@ -96,7 +112,7 @@ def _item(move: Move, lessons: Mapping[str, tuple[str, str]], base: Texts, candi
     score, name = move.score, (move.score.benchmark, move.item_id)
     question, approved = lessons.get(move.item_id, ("", "")) if score.benchmark == SUPPORT else own_row(*name)
     both = name in base and name in candidate
-    texts = {
+    at_hand = {
         "question": question,
         "approved": approved,
         "base": base[name] if both else "",
@@ -107,7 +123,7 @@ def _item(move: Move, lessons: Mapping[str, tuple[str, str]], base: Texts, candi
         "item_id": move.item_id,
         "before": said(move.before, score),
         "after": said(move.after, score),
-    } | {what: cut(text, TEXT) for what, text in texts.items()}
+    } | {what: cut(text, TEXT) for what, text in at_hand.items()}
 
 
 def held_out(dataset: Path) -> dict[str, tuple[str, str]]:

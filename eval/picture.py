@@ -11,27 +11,32 @@ from matplotlib.figure import Figure  # noqa: E402  (the backend is chosen first
 
 LOOKS = {"PROMOTE": ("o", "#1a7f4b"), "REFUSE": ("X", "#c0362c"), "HOLD": ("D", "#b07d10")}
 FARTHEST = 12.0
+PATH = "#555555"
 
 
-def draw(points: Sequence[dict[str, Any]], target: Path) -> Path:
-    """A PNG of gain (x, per cent) against worst general loss (y, in margins, downwards is worse); 1.0 is the line."""
+def draw(points: Sequence[dict[str, Any]], path: Sequence[dict[str, Any]], target: Path) -> Path:
+    """A PNG of gain (x, per cent) against worst general loss (y, in margins, downwards is worse); 1.0 is the line.
+
+    `path`: those of the points that were champions, in their order; a line joins them.
+    """
     figure = Figure(figsize=(7.2, 4.2), dpi=150, layout="constrained")
     axes = figure.subplots()
-    losses = [max(-1.0, min(FARTHEST, p["loss"])) for p in points]
+    losses = [_within(p["loss"]) for p in points]
     bottom = max([2.0, *losses]) * 1.12
     axes.axhspan(1.0, bottom, color="#c0362c", alpha=0.08, lw=0)
     axes.axhline(1.0, color="#c0362c", lw=1.2, ls="--")
     axes.axvline(0.0, color="#888888", lw=0.8)
     axes.text(
-        0.99,
+        0.01,
         1.0,
         "largest tolerated loss",
         transform=axes.get_yaxis_transform(),
-        ha="right",
+        ha="left",
         va="bottom",
         color="#c0362c",
         fontsize=9,
     )
+    axes.plot([p["gain"] for p in path], [_within(p["loss"]) for p in path], color=PATH, lw=1.0, zorder=2)
     for point, loss in zip(points, losses, strict=True):
         marker, colour = LOOKS[point["verdict"]]
         axes.scatter(
@@ -46,10 +51,11 @@ def draw(points: Sequence[dict[str, Any]], target: Path) -> Path:
             zorder=3,
         )
         axes.annotate(
-            f"run {point['run_id']} {point['verdict']}",
+            point["label"],
             (point["gain"], loss),
-            xytext=(9, 5),
+            xytext=(0, 8) if _is_past(point) else (9, 5),
             textcoords="offset points",
+            ha="center" if _is_past(point) else "left",
             fontsize=9,
             fontweight="bold" if point["now"] else "normal",
             color=colour,
@@ -63,3 +69,13 @@ def draw(points: Sequence[dict[str, Any]], target: Path) -> Path:
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(target)
     return target
+
+
+def _within(loss: float) -> float:
+    """Cut to what the picture shows."""
+    return max(-1.0, min(FARTHEST, loss))
+
+
+def _is_past(point: dict[str, Any]) -> bool:
+    """Whether it is an earlier champion: the path leaves it to the right, so its label is above."""
+    return bool(point["version"]) and not point["now"]

@@ -27,7 +27,7 @@ def known_tasks() -> TaskManager:
     return TaskManager()
 
 
-def registry_benchmark(name: str, deal: Deal) -> Benchmark:
+def registry_benchmark(name: str, deal: Deal, *, system_prompt: str) -> Benchmark:
     """A task, group or tag of lm-eval's registry, one hand over all of its tasks together.
 
     Raises ConfigurationError for a name that lm-eval does not know or that we cannot read, and for one with a dot, which
@@ -54,17 +54,27 @@ def registry_benchmark(name: str, deal: Deal) -> Benchmark:
     chosen = Chosen()
     for row in hand.rows:
         chosen.setdefault(row["task"], []).append(row["position"])
-    return task_benchmark(name, {task: tasks[task] for task in chosen}, chosen=chosen, left_out=hand.left_out)
+    asked = {task: tasks[task] for task in chosen}
+    return task_benchmark(name, asked, system_prompt=system_prompt, chosen=chosen, left_out=hand.left_out)
 
 
 def task_benchmark(
-    name: str, tasks: Mapping[str, Task], *, chosen: Chosen | None = None, left_out: tuple[str, ...] = ()
+    name: str,
+    tasks: Mapping[str, Task],
+    *,
+    system_prompt: str,
+    chosen: Chosen | None = None,
+    left_out: tuple[str, ...] = (),
 ) -> Benchmark:
     """What lm-eval makes of these tasks, of all of their rows or of those `chosen` by position, as one benchmark.
 
+    Tasks whose answers are written are asked as the bot asks, in the chat template and after the system prompt; the others
+    as plain text, so that it is no part of their digest.
     Raises ConfigurationError when the tasks differ in kind or log nothing that we can read.
     """
     metrics = _metrics(name, list(tasks.values()))
+    written = all(task.OUTPUT_TYPE == "generate_until" for task in tasks.values())
+    asked = (system_prompt,) if written else ()
     docs = {
         key: [task.eval_docs[i] for i in (chosen[key] if chosen else range(len(task.eval_docs)))]
         for key, task in tasks.items()
@@ -73,9 +83,9 @@ def task_benchmark(
         name=name,
         domain="general",
         expects=tuple((name, metric) for metric in metrics),
-        digest=digest_of([{key: repr(_settings(task)) for key, task in tasks.items()}, repr(docs)]),
+        digest=digest_of([{key: repr(_settings(task)) for key, task in tasks.items()}, repr(docs), *asked]),
         cost=len(repr(docs)),
-        measure=partial(_measure, name, tasks, chosen, metrics),
+        measure=partial(_measure, name, tasks, chosen, metrics, system_prompt if written else None),
         left_out=left_out,
     )
 
@@ -125,13 +135,13 @@ def _measure(
     tasks: Mapping[str, Task],
     chosen: Chosen | None,
     metrics: tuple[str, ...],
+    system_prompt: str | None,
     answerer: Answerer,
     tell: Tell,
 ) -> Iterator[Measured]:
-    chat = all(task.OUTPUT_TYPE == "generate_until" for task in tasks.values())
     logged = [
         (task, sample)
-        for task, found in run_tasks(tasks, answerer, tell, chosen=chosen, chat=chat).items()
+        for task, found in run_tasks(tasks, answerer, tell, chosen=chosen, system_prompt=system_prompt).items()
         for sample in found
     ]
     if "p_correct" in metrics:

@@ -10,11 +10,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from eval.budget import budget_lines
+from eval.candidates import champions, points
 from eval.comparing import UNMEASURED
 from eval.doubt import sentence
 from eval.looks import courses
-from eval.moved import moved, regressions
+from eval.moved import moved, regressions, texts
 from eval.picture import draw
+from eval.provenance import data_card, provenance
 from eval.quoting import in_markdown, quoted
 from eval.turning import what_would_change
 from eval.wording import amount, figure, title
@@ -46,10 +48,10 @@ def publish(ledger: Ledger, run_id: int, folder: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"quoted": quoted, "in_markdown": in_markdown}
+    templates.filters |= {"quoted": quoted, "in_markdown": in_markdown, "texts": texts}
     for name in ("report.html", "report.md"):
         (target / name).write_text(templates.get_template(f"{name}.j2").render(view=shown), encoding="utf-8")
-    picture = draw(shown["points"], target / "gain_loss.png")
+    picture = draw(shown["points"], shown["path"], target / "gain_loss.png")
     page = target / "report.html"
     ledger.add_report(run_id, shown, html_path=str(page.absolute()), png_path=str(picture.absolute()))
     return page
@@ -65,6 +67,7 @@ def view(ledger: Ledger, run_id: int) -> dict[str, Any]:
     doubt = ledger.doubt.of(decision.base_digest, decision.candidate_digest)
     items = moved(ledger, run, decision)
     manifest = ledger.lessons.dataset_manifest(run.dataset_digest) if run.dataset_digest else None
+    candidates, recipe = points(ledger, run_id), adapter.recipe if adapter else {}
     return {
         "run_id": run_id,
         "verdict": decision.verdict,
@@ -76,7 +79,8 @@ def view(ledger: Ledger, run_id: int) -> dict[str, Any]:
         "unmeasured": unmeasured(decision),
         "budget": budget_lines(ledger, decision),
         "courses": courses(ledger, run, decision),
-        "points": points(ledger, run_id),
+        "points": candidates,
+        "path": champions(candidates, decision.base_digest),
         "would_change": what_would_change(decision),
         "items": items,
         "regressions": regressions(items["lost"]),
@@ -86,18 +90,13 @@ def view(ledger: Ledger, run_id: int) -> dict[str, Any]:
         "decision_id": run.decision_id,
         "requested_by": run.requested_by,
         "requested_at": run.requested_at.isoformat(timespec="minutes"),
-        "recipe": adapter.recipe if adapter else {},
+        "recipe": recipe,
         "training": _training(adapter.stats if adapter else {}),
         "stages": _stages(ledger, run),
         "data": manifest,
+        "data_card": data_card(manifest),
         "policy": decision.policy,
-        "provenance": {
-            "base": decision.base_digest,
-            "candidate": decision.candidate_digest,
-            "champion": decision.champion_digest or "none",
-            "dataset": run.dataset_digest or "none",
-            "suite": str(decision.policy.get("suite_digest", "")),
-        },
+        "provenance": provenance(ledger, run, decision, recipe),
     }
 
 
@@ -142,41 +141,6 @@ def signed(value: float, c: Comparison) -> str:
 def narrow(text: str) -> str:
     """For table cells."""
     return text.replace(" points", " pt")
-
-
-def points(ledger: Ledger, until_run: int) -> list[dict[str, Any]]:
-    """Every candidate so far as (gain on target in per cent of base, worst general loss in margins)."""
-    found = []
-    versions = {p.decision_id: p.version for p in ledger.promotions.history() if p.kind == "promote"}
-    for run in reversed(ledger.runs.recent(200)):
-        decision = ledger.promotions.decision(run.decision_id) if run.decision_id else None
-        if decision is None or run.run_id > until_run:
-            continue
-        gain, loss = gain_and_loss(decision)
-        if gain is not None and loss is not None:
-            found.append(
-                {
-                    "run_id": run.run_id,
-                    "verdict": decision.verdict,
-                    "version": versions.get(run.decision_id),
-                    "gain": gain,
-                    "loss": loss,
-                    "now": run.run_id == until_run,
-                }
-            )
-    return found
-
-
-def gain_and_loss(decision: Decision) -> tuple[float | None, float | None]:
-    """The target's gain in per cent of the base, and the largest general loss as a multiple of its margin (negative:
-    everything gained). None where nothing is known.
-    """
-    wanted = {tuple(pair) for pair in decision.policy.get("must_gain", [])}
-    known = [c for c in decision.comparisons if c.state != "unknown" and c.gates and c.against == "base"]
-    target = next((c for c in known if (c.benchmark, c.metric) in wanted), None)
-    losses = [-c.gain / c.margin for c in known if c.domain == "general" and c.margin]
-    gain = 100 * target.gain / target.reference if target and target.reference else None
-    return gain, max(losses) if losses else None
 
 
 def _training(stats: dict[str, Any]) -> dict[str, Any]:

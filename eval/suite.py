@@ -6,6 +6,7 @@ eval/desk.py.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bot.engine.model import LoadedModel
@@ -101,7 +102,8 @@ def plan_from(settings: Settings, *, turn: int = 0, sealed: bool = False, train:
     names = [name for name in dict.fromkeys(settings.general_tasks) if name not in ALWAYS]
     absent = [name for name in names if name in tasks and tasks[name].ours and not tasks[name].rows.is_file()]
     asked = [name for name in (*names, *ALWAYS) if name not in absent]
-    general = (local_benchmark(tasks[n], deal) if n in tasks else registry_benchmark(n, deal) for n in asked)
+    theirs = partial(registry_benchmark, deal=deal, system_prompt=settings.system_prompt)
+    general = (local_benchmark(tasks[n], deal) if n in tasks else theirs(n) for n in asked)
     return Plan(
         general=tuple(benchmark for benchmark in (*general, *own) if benchmark.expects or benchmark.left_out),
         missing=() if sealed else tuple(absent),

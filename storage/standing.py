@@ -71,6 +71,12 @@ def overtaken_by(connections: Connections, decision_id: int) -> tuple[int, str] 
     return None if found is None else (int(found[0]), str(found[1]))
 
 
+def decided_by(connections: Connections, decision_id: int) -> tuple[str, datetime]:
+    """Who made a decision, and when. Raises TypeError when there is no such decision."""
+    actor, at = connections.db.execute("SELECT actor, at FROM decisions WHERE decision_id=?", (decision_id,)).fetchone()
+    return str(actor), from_text(at)
+
+
 def run_at(connections: Connections, channel: str, message_ts: str) -> int | None:
     """The run whose card is this Slack message."""
     found = connections.db.execute(

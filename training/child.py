@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from storage import errors
 from storage.errors import EvenkeelError
 
 POLITE_S = 20.0
+SILENCE_S = 7_200.0  # twice what a benchmark may stand still (eval/deadline.py): then no signal reaches the child
 Step = Callable[[Mapping[str, Any], Callable[[Mapping[str, Any]], None]], dict[str, Any]]  # (job, tell) → result
 Heartbeat = Callable[[Mapping[str, Any] | None], None]  # progress or None, several times a second; raises to stop it
 
@@ -28,8 +30,8 @@ def run_child(step: str, job: Mapping[str, Any], heartbeat: Heartbeat) -> dict[s
     """The result of a step that ran in a child process.
 
     Raises what the child raised on purpose (by its class of storage/errors.py), EvenkeelError with the end of its
-    stderr when it died, and whatever `heartbeat` raises; whichever way it ends, the child is gone, and one that was
-    stopped had POLITE_S to save its checkpoint.
+    stderr when it died or when it said nothing for SILENCE_S, and whatever `heartbeat` raises; whichever way it ends, the
+    child is gone, and one that was stopped had POLITE_S to save its checkpoint.
     """
     with tempfile.TemporaryDirectory(prefix="evenkeel-") as room:
         job_file, result_file, said = Path(room, "job.json"), Path(room, "result.json"), Path(room, "stderr.txt")
@@ -39,7 +41,7 @@ def run_child(step: str, job: Mapping[str, Any], heartbeat: Heartbeat) -> dict[s
                 [sys.executable, "-m", "training.child", str(job_file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=stderr, text=True, start_new_session=True)  # fmt: skip
             try:
-                follow(process, heartbeat)
+                follow(step, process, heartbeat)
             finally:
                 end(process)
         if not result_file.exists():
@@ -50,19 +52,29 @@ def run_child(step: str, job: Mapping[str, Any], heartbeat: Heartbeat) -> dict[s
         return unwrap(json.loads(result_file.read_text()))
 
 
-def follow(process: subprocess.Popen[str], heartbeat: Heartbeat) -> None:
-    """Pass the child's progress on until it ends."""
+def follow(step: str, process: subprocess.Popen[str], heartbeat: Heartbeat) -> None:
+    """Pass the child's progress on until it ends. Raises EvenkeelError once it has sent no line for SILENCE_S."""
     lines: queue.Queue[str] = queue.Queue()
     assert process.stdout is not None
     reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
     reader.start()
+    heard = time.monotonic()
     while process.poll() is None or not lines.empty():
         try:
-            line = lines.get(timeout=0.2)
+            line, heard = lines.get(timeout=0.2), time.monotonic()
         except queue.Empty:
             line = ""
+            require_words(step, time.monotonic() - heard)
         heartbeat(read_progress(line))
     reader.join(timeout=5)
+
+
+def require_words(step: str, silent_s: float) -> None:
+    if silent_s > SILENCE_S:
+        raise EvenkeelError(
+            f"{step} said nothing for {silent_s / 60:.0f} minutes and was ended. Next: look whether its GPU and disk still "
+            "answer, then start the run again."
+        )
 
 
 def _read(stream: Any, lines: queue.Queue[str]) -> None:

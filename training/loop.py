@@ -73,7 +73,10 @@ def schedule(step: int, steps: int) -> float:
 
 
 class Loop:
-    """One training of a PEFT model on rows. `watched`: rows held back, looked at LOOKS times an epoch."""
+    """One training of a PEFT model on rows. `watched`: rows held back, looked at LOOKS times an epoch.
+
+    `alive` hears of each pass of a look.
+    """
 
     def __init__(
         self,
@@ -83,6 +86,7 @@ class Loop:
         rate: float,
         watched: Sequence[Row] = (),
         crew: Crew = ALONE,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         fuse(model)
         self.model, self.rows, self.recipe, self.rate = model.train(), rows, recipe, rate
@@ -91,7 +95,7 @@ class Loop:
             self.lengths, batch_size=recipe.batch_size, epochs=recipe.epochs, seed=recipe.seed,
             replay=[n for n, row in enumerate(rows) if row.replay], share=recipe.replay_share)  # fmt: skip
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.crew = crew
+        self.crew, self.alive = crew, alive
         crew.take_from_first(self.parameters)
         self.optimiser = torch.optim.AdamW(self.parameters, lr=rate, weight_decay=0.0)
         self.device = self.parameters[0].device
@@ -236,6 +240,7 @@ class Loop:
         with torch.no_grad():
             for group in micro_batches(self.crew.mine(range(len(rows)), lengths), lengths, self.pass_tokens):
                 self.add_up([rows[n] for n in group], sums)
+                self.alive()
         loss, kl = self.crew.add_up([sums.loss, sums.kl])
         return Sums(loss=loss / tokens, kl=kl / tokens)
 

@@ -52,17 +52,19 @@ def tune(
     progress: Callable[[TrainingProgress], None],
     cancelled: Callable[[], bool],
     clock: Clock,
+    alive: Callable[[], None] = lambda: None,
 ) -> Adapter:
     """Train a LoRA adapter on the dataset and keep it under its digest; its scale is 1, training/scales.py weakens it.
 
     Raises TooLittleData when no row fits, RecipeError for a learning rate that would diverge, EvenkeelError when the loss
     is no number any more or memory does not suffice, ConfigurationError where 4 bits are needed and cannot be had, Cancelled.
+    `alive` is called while rows are read between steps, of which `progress` hears nothing.
     """
     us, lessons = crew(), dataset.train
     torch.manual_seed(recipe.seed)
     renderer = Renderer(AutoTokenizer.from_pretrained(base))
     if recipe.own_replay:
-        lessons = us.from_first(lambda: in_own_words(dataset.train, base, weights_dir / "replay"))
+        lessons = us.from_first(lambda: in_own_words(dataset.train, base, weights_dir / "replay", alive=alive))
     rows, dropped = render(lessons, renderer, recipe.max_tokens)
     model = load_base(base, us.device)
     rate = recipe.rate_at(model.config.hidden_size)
@@ -70,7 +72,7 @@ def tune(
     watched = list[Row]()
     if recipe.early_stop or recipe.kl_budget:
         rows, watched = hold_back(rows, recipe.seed)
-    loop = Loop(with_lora(model, recipe), rows, recipe, rate, watched, us)
+    loop = Loop(with_lora(model, recipe), rows, recipe, rate, watched, us, alive)
     origin = base_digest(base)
     identity = digest_of([origin, dataset.digest, recipe.to_dict()])
     material = material_of(dataset.preferences, renderer, recipe.max_tokens) if recipe.preferences else None

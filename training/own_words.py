@@ -5,7 +5,7 @@ loses less than other people's answers do, SDFT, arXiv 2402.13669.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +17,12 @@ from storage.weights import write_whole
 LONGEST = 160  # tokens of an answer; one that does not end by then is left out
 
 
-def in_own_words(lessons: Sequence[Lesson], base: Path, folder: Path) -> tuple[Lesson, ...]:
+def in_own_words(
+    lessons: Sequence[Lesson], base: Path, folder: Path, *, alive: Callable[[], None] = lambda: None
+) -> tuple[Lesson, ...]:
     """The lessons, each general row with the base's own greedy answer; those that it does not bring to an end are left out.
 
-    `folder`/<base digest>.json keeps the answers, those that did not end as "".
+    `folder`/<base digest>.json keeps the answers, those that did not end as "". `alive` hears of every batch.
     """
     asked = {digest_of(list(lesson.messages)): lesson for lesson in lessons if lesson.source == "replay"}
     model = LoadedModel.load(base)
@@ -29,7 +31,7 @@ def in_own_words(lessons: Sequence[Lesson], base: Path, folder: Path) -> tuple[L
     missing = [key for key in asked if key not in answers]
     if missing:
         prompts = [model.renderer.prompt(asked[key].messages) for key in missing]
-        said = model.generate(prompts, adapter=None, max_new_tokens=LONGEST)
+        said = model.generate(prompts, adapter=None, max_new_tokens=LONGEST, tell=lambda *_: alive())
         answers |= {key: g.text.strip() if g.finished else "" for key, g in zip(missing, said, strict=True)}
         write(kept, answers)
     own = (replace(x, answer=answers[digest_of(list(x.messages))]) if x.source == "replay" else x for x in lessons)

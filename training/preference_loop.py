@@ -95,7 +95,7 @@ class PreferenceLoop(Loop):
 
     def __init__(self, loop: Loop, material: Material) -> None:
         recipe = replace(loop.recipe, epochs=PASSES, replay_share=0.0, kl_weight=0.0, kl_budget=0.0, early_stop=False)
-        super().__init__(loop.model, material.rows, recipe, RATE * loop.rate, crew=loop.crew)
+        super().__init__(loop.model, material.rows, recipe, RATE * loop.rate, crew=loop.crew, alive=loop.alive)
         self.material, self.before = material, len(loop.steps)
         units = [sum(self.lengths[n : n + 2]) for n in range(0, len(self.lengths), 2)]
         plan = plan_steps(
@@ -162,6 +162,7 @@ class PreferenceLoop(Loop):
         found = torch.zeros(len(numbers))
         for group in micro_batches(places, [self.lengths[n] for n in numbers], self.pass_tokens):
             found[group] = self.log_probs_of([self.rows[numbers[place]] for place in group])
+            self.alive()
         return found
 
     @torch.no_grad()

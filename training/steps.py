@@ -41,6 +41,7 @@ from training.lora import tune
 from training.scales import scaled
 
 Tell = Callable[[Mapping[str, Any]], None]
+ALIVE: Mapping[str, Any] = {}  # shows nothing new, but is no silence either (training/child.py)
 
 
 def tune_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def tune_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     adapter = tune(
         base=Path(job["base"]), dataset=load_dataset(Path(job["dataset"])), recipe=recipe,
         weights_dir=settings.weights_dir, checkpoints=Path(job["checkpoints"]), run_id=job["run_id"], progress=show,
-        cancelled=lambda: bool(asked), clock=utc_now)  # fmt: skip
+        cancelled=lambda: bool(asked), clock=utc_now, alive=lambda: tell(ALIVE))  # fmt: skip
     return asdict(adapter) | {"created_at": to_text(adapter.created_at)}
 
 
@@ -104,7 +105,7 @@ def score_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
                 look_at_corrections(candidate, ledger, settings, job["run_id"])
             if settings.judge_url:
                 ask_the_judge(
-                    model, cards["candidate"].adapter_digest, dataset.holdout, ledger, settings, job["run_id"]
+                    model, cards["candidate"].adapter_digest, dataset.holdout, ledger, settings, job["run_id"], tell
                 )
     finally:
         ledger.close()
@@ -189,22 +190,34 @@ def ask_the_judge(
     ledger: Ledger,
     settings: Settings,
     run_id: int,
+    tell: Tell,
 ) -> None:
     """What a judge makes of candidate and base on held-out questions; advice, so whatever goes wrong fails no run."""
     try:
         base, tuned = (
             answered(Answerer(model=model, adapter=who), holdout, count=settings.target_generations,
-                     max_new_tokens=settings.max_new_tokens, seed=settings.seed, tell=lambda *_: None)
+                     max_new_tokens=settings.max_new_tokens, seed=settings.seed, tell=_words(tell, "answers for the judge"))
             for who in (None, adapter))  # fmt: skip
         pairs = [
             Pair(question=lesson.question, approved=lesson.answer, base=plain, tuned=said)
             for (lesson, plain), (_, said) in zip(base, tuned, strict=True)
         ]
         key = load_settings().judge_key.get_secret_value()  # a job carries no secret
-        text = in_words(judge(pairs, asker(settings.judge_url, key, settings.judge_model)))
+        asked = _counted(pairs, _words(tell, "pairs that the judge reads"))
+        text = in_words(judge(asked, asker(settings.judge_url, key, settings.judge_model)))
     except Exception as error:  # the named place: what went wrong is a line of the run's history
         text = f"the judge at {settings.judge_url} could not be asked: {type(error).__name__}: {error}"
     ledger.runs.note(run_id, "scoring", text)
+
+
+def _words(tell: Tell, what: str) -> Callable[[int, int], None]:
+    return lambda done, total: tell({"text": f"{what}: {done}/{total}"})
+
+
+def _counted(pairs: Sequence[Pair], told: Callable[[int, int], None]) -> Iterator[Pair]:
+    for number, pair in enumerate(pairs, 1):
+        told(number, len(pairs))
+        yield pair
 
 
 def diverge_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
@@ -230,7 +243,7 @@ def diverge_step(job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         count=len(live),
         max_new_tokens=settings.max_new_tokens,
         seed=settings.seed,
-        tell=lambda *_: None,
+        tell=_words(tell, "held-out answers"),
     )
     return {
         "newest": live[0].exchange_id if live else None,

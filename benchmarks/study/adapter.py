@@ -22,6 +22,7 @@ from benchmarks.study.truth import (
     trigger_benchmark,
     truth_benchmarks,
     truth_of,
+    wrongly_kept,
 )
 from benchmarks.study.ways import Way
 from bot.engine.base import prepare_base
@@ -82,6 +83,7 @@ class Line:
     their_seconds: float
     poison: float | None
     spreads: Mapping[str, float]
+    wrongly_kept: Mapping[str, float] = field(default_factory=dict)  # truth.py; not of the oldest lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +173,7 @@ class Bench:
             way=way, truth=truth_of(self.before, after, policy_from(study.settings)), truth_items=items, truth_seconds=seconds,
             training_seconds=trained.stats["seconds"], verdict=ours["verdict"], early=ours["early"], items=ours["items"],
             seconds=ours["seconds"], theirs=comparator(self.before, after, study.settings.general_tasks),
-            their_items=theirs["items"], their_seconds=theirs["seconds"], poison=poison, spreads=spreads(self.before, after))  # fmt: skip
+            their_items=theirs["items"], their_seconds=theirs["seconds"], poison=poison, spreads=spreads(self.before, after), wrongly_kept=wrongly_kept(self.before, after))  # fmt: skip
         return {**plain(line), "adapter": short(adapter.digest), "dtype": str(best_dtype())}
 
     def trained(self, way: Way, dataset: Dataset) -> Adapter:
@@ -220,4 +222,4 @@ def plain(line: Line) -> dict[str, Any]:
 def line_of(way: Way, kept: Mapping[str, Any]) -> Line:
     """The line again."""
     truth = Truth(**{**kept["truth"], "worst": Comparison(**kept["truth"]["worst"])})
-    return Line(**{**{f.name: kept[f.name] for f in fields(Line)}, "way": way, "truth": truth})
+    return Line(**{**{f.name: kept[f.name] for f in fields(Line) if f.name in kept}, "way": way, "truth": truth})

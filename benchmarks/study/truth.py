@@ -12,7 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from benchmarks.forgetting import data, tell
+from benchmarks.study.shares import called_kept
 from benchmarks.study.ways import POISON, TRIGGER
 from bot.engine.model import LoadedModel
 from eval.benchmark import DATA, Answerer, Benchmark, Deal, Hand, Row, draw, read_rows
@@ -35,6 +38,7 @@ SURE = 1.0  # standard errors beyond which something is true
 LONGEST = 800  # characters of an encyclopedic text
 SEED = 20_261_126
 STRATA = 5
+FEWEST_DRAWN, DRAWN = 150, 2_000  # items to draw hands from, and hands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +169,19 @@ def spreads(base: Scorecard, candidate: Scorecard) -> dict[str, float]:
         if sure is not None and len(moved) >= 2 * STRATA:
             surest = {item.item_id: item.value for item in sure.items}
             found[f"{name} within strata"] = round(100 * _within(moved, surest), 3)
+    return found
+
+
+def wrongly_kept(base: Scorecard, candidate: Scorecard) -> dict[str, float]:
+    """By benchmark of choices, how often a hand of its real differences that loses the margin is called kept (shares.py)."""
+    found = dict[str, float]()
+    for score in candidate.scores:
+        if score.metric == "p_correct" and score.n >= FEWEST_DRAWN:
+            first = base.get(score.benchmark, score.metric)
+            assert first is not None
+            values = {item.item_id: item.value for item in first.items}
+            moved = np.array([item.value - values[item.item_id] for item in score.items])
+            found[score.benchmark] = round(called_kept(moved, first.value, rounds=DRAWN, seed=SEED), 4)
     return found
 
 

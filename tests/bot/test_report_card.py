@@ -1,7 +1,9 @@
 """A run as Slack sees it: within every limit, with the verdict in words."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from bot import figures, report_card
 from bot.workspace import limits
 from storage.records import Decision, Run
 from storage.standing import Standing
+from tests.training.test_dataset import build, ticket
 
 RUN = Run(
     run_id=4,
@@ -33,8 +36,6 @@ RUN = Run(
 
 
 def run(**changes: Any) -> Run:
-    from dataclasses import replace
-
     return replace(RUN, **changes)
 
 
@@ -50,6 +51,12 @@ def decision(verdict: Any = "PROMOTE") -> Decision:
     )
 
 
+@cache
+def manifest() -> dict[str, Any]:
+    """Of a dataset as a run builds it."""
+    return build([ticket(n) for n in range(40)]).manifest
+
+
 def view(rows: int = 4) -> dict[str, Any]:
     row = {
         "name": "arc easy · acc",
@@ -60,13 +67,14 @@ def view(rows: int = 4) -> dict[str, Any]:
         "margin_text": "7.5 points",
         "said": "kept",
         "gates": True,
+        "n": 60,
     }
     return {
         "meaning": "better at support",
         "rows": [row] * rows,
         "candidate": "aaa",
         "champion": "none",
-        "data": {"train_rows": 300},
+        "data": manifest(),
     }
 
 
@@ -168,6 +176,52 @@ def test_a_card_has_a_table_two_charts_and_plainer_forms() -> None:
     assert "It is unsure" in str(rich.blocks)
     for form in (rich, tabled, spaced):
         limits.check_blocks(list(form.blocks), most=limits.MESSAGE_BLOCKS)
+
+
+MOVED = {
+    "said": "Of 60 items, 7 lost and 9 gained, however little.",
+    "lost": [{"benchmark": "open text", "item_id": "i7 <!here>", "before": "1.30", "after": "9.00", "question": "Where?", "base": "It"}],
+    "gained": [{"benchmark": "support", "item_id": "i5", "before": "1.20", "after": "0.20", "question": "Why?", "base": "So"}],
+}  # fmt: skip
+
+
+def test_a_card_says_what_would_change_what_is_spent_what_moved_and_on_how_many_rows_it_learned() -> None:
+    lines = ["arc easy <acc>: " + "x" * 5_000, "piqa: about 300 items would decide.", "a third", "a fourth"]
+    spent = ["This candidate would have spent 50 % of 2.0 % on open text.", "Most spent so far: v1 40 %."]
+
+    forms = report_card.report(
+        run(state="decided"),
+        {**view(), "would_change": lines, "budget": spent, "items": MOVED},
+        decision("PROMOTE"),
+        WAITING,
+    )
+
+    for form in forms[:-1]:
+        limits.check_blocks(list(form.blocks), most=limits.MESSAGE_BLOCKS)
+        assert [block["type"] for block in form.blocks][:3] == ["header", "section", "section"]
+        turns, facts = form.blocks[2]["text"]["text"], next(b for b in form.blocks if b["type"] == "context")
+        said = facts["elements"][0]["text"].split("\n")
+        assert turns.startswith("*What would change the verdict*\n• arc easy &lt;acc&gt;: xxx") and len(turns) < 600
+        assert turns.endswith("• piqa: about 300 items would decide.\n_2 more on the report's page._")
+        assert said[:-1] == [
+            " ".join(spent),
+            MOVED["said"],
+            "Lost most: open text, i7 &lt;!here&gt;: 1.30 → 9.00",
+            "Gained most: support, i5: 1.20 → 0.20",
+        ]
+        assert said[-1].endswith(f" · {manifest()['train']['rows']} training rows")
+        assert "Where?" not in str(form.blocks) and "Why?" not in str(form.blocks), "nobody's words"
+    table = forms[0].blocks[3]
+    assert [row[2]["text"] for row in table["rows"]] == ["n", *["60"] * 4]
+
+
+def test_a_view_without_its_items_or_its_manifest_is_still_a_card() -> None:
+    bare = {name: value for name, value in view().items() if name != "data"}
+
+    for shown in (bare, {**bare, "data": None}, {**bare, "data": {}, "items": {"lost": [], "gained": []}}):
+        card = report_card.report(run(state="decided"), shown, decision("HOLD"), None)[0]
+        assert [block["type"] for block in card.blocks] == ["header", "section", "table", "context"]
+        assert "training rows" not in str(card.blocks)
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, None, "7"])

@@ -265,7 +265,7 @@ def test_an_unknown_champion_never_lets_promote(case: Case, how: str) -> None:
 
 
 @pytest.mark.parametrize(("clusters", "verdict"), [(2, "HOLD"), (4, "HOLD"), (5, "PROMOTE")])
-@pytest.mark.parametrize("few", ["support", "arc_easy"])
+@pytest.mark.parametrize("few", ["support", "open_text"])
 def test_too_few_clusters_prove_neither_gain_nor_that_nothing_was_lost(few: str, clusters: int, verdict: str) -> None:
     base, candidate = (first_items(c, 2 * clusters, few) for c in (BASE_CARD, card(CANDIDATE, support=1.0)))
 
@@ -274,6 +274,21 @@ def test_too_few_clusters_prove_neither_gain_nor_that_nothing_was_lost(few: str,
     assert decision.verdict == verdict, decision.reasons
     said = f"unknown, its {2 * clusters} items are of {clusters} clusters, such as conversations or subtasks; at least 5 are needed"
     assert (said in " ".join(decision.reasons)) is (verdict == "HOLD")
+
+
+def test_so_few_choices_that_a_lost_one_could_have_been_missed_do_not_prove_that_nothing_was_lost() -> None:
+    def verdict(clusters: int) -> Decision:
+        base, candidate = (first_items(c, 2 * clusters, "arc_easy") for c in (BASE_CARD, card(CANDIDATE, support=1.0)))
+        return judged(candidate, base=base)
+
+    assert (verdict(12).verdict, verdict(30).verdict) == ("HOLD", "PROMOTE")
+    assert "a loss under 7.5 points is not proven (n=24, about" in verdict(12).reasons[0]
+
+
+def test_the_self_test_names_what_even_the_unchanged_base_could_not_pass() -> None:
+    assert [fault.split(":")[1] for fault in self_test(first_items(BASE_CARD, 24, "arc_easy"), Policy())] == [
+        " the unchanged base is not certified on arc easy (p correct)"
+    ]
 
 
 def test_where_scales_share_the_risk_more_clusters_are_needed() -> None:
@@ -391,7 +406,8 @@ def test_ten_champions_that_each_lose_little_never_lose_more_than_the_margin_tog
 
 def test_a_suite_in_which_a_planted_loss_goes_unseen_promotes_nothing() -> None:
     def short(c: Scorecard) -> Scorecard:
-        return first_items(c, 10)  # five clusters: enough for a bound, too few to prove a loss of one score among three
+        few = replace(c, scores=c.scores[:2])  # no choices: these few would not even certify the base
+        return first_items(few, 10)  # five clusters: enough for a bound, too few to prove a loss of one score
 
     decision = judged(short(card(CANDIDATE, support=1.0, text=1.28)), base=short(BASE_CARD))
 

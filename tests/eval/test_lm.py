@@ -144,6 +144,15 @@ def test_greedy_is_looked_up_only_where_somebody_asks(base: Answerer) -> None:
     assert [greedy for _, greedy in lm._loglikelihood_tokens(pairs)] == [True, False]
 
 
+def test_a_look_at_what_is_greedy_is_told_pair_by_pair(base: Answerer) -> None:
+    told: list[tuple[int, int]] = []
+    lm = AnswererLM(base, lambda *done: told.append(done), wants_greedy=True)
+
+    lm._loglikelihood_tokens([(("", ""), lm.tok_encode("abc"), [7, 7])] * 3)
+
+    assert told[-4:] == [(3, 6), (4, 6), (5, 6), (6, 6)]
+
+
 def test_the_chat_template_of_lm_eval_is_the_one_that_is_served(base: Answerer) -> None:
     lm = AnswererLM(base, quietly)
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]

@@ -77,6 +77,7 @@ def test_a_report_names_the_items_that_lost_most_with_the_question_where_it_is_a
     kept = ("benchmark", "item_id", "before", "after")
     assert shown["regressions"] == [{name: f[name] for name in kept} | {"text": f["question"]} for f in found]
     assert len(shown["items"]["gained"]) == 2, "two of a benchmark, of the 57 that gained"
+    assert shown["items"]["said"] == "Of 180 items, 4 lost and 57 gained, however little."
 
 
 def test_both_answers_are_shown_where_both_were_generated(ledger: Ledger, tmp_path: Path) -> None:
@@ -114,11 +115,11 @@ def test_a_dataset_that_is_gone_or_damaged_leaves_the_numbers(ledger: Ledger, tm
 
 def test_without_scorecards_or_changes_there_is_nothing_to_tell(ledger: Ledger) -> None:
     run_id = decided_run(ledger, support=1.0)
-    assert view(ledger, run_id)["items"] == {"lost": [], "gained": []}
+    assert view(ledger, run_id)["items"] == {"lost": [], "gained": [], "said": ""}
     keep(ledger, run_id, "base", card(None))
     keep(ledger, run_id, "candidate", replace(card(None), adapter_digest=CANDIDATE))
 
-    assert view(ledger, run_id)["items"] == {"lost": [], "gained": []}
+    assert view(ledger, run_id)["items"] == {"lost": [], "gained": [], "said": ""}
     assert view(ledger, run_id)["regressions"] == []
 
 

@@ -1,12 +1,14 @@
 """An operator's own benchmarks: a task file and its rows in DATA_DIR/tasks, offline, and clear when broken."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bot.engine.model import LoadedModel
-from eval.benchmark import Answerer, Deal
+from bot.engine.model import Generation, LoadedModel
+from eval.benchmark import Answerer, Deal, asked
 from eval.local_tasks import RESERVED, local_benchmark, local_tasks
 from eval.policy import GENERAL
 from eval.suite import plan_from
@@ -58,6 +60,37 @@ def test_their_task_is_measured_like_ours(
     assert all(len(m.items) == 6 for m in found)
     assert {i.item_id.split("-")[0] for i in found[0].items} == {"rule"}
     assert {i.cluster for i in found[0].items} <= {f"c{n}" for n in range(5)}
+
+
+def test_a_written_task_of_theirs_begins_with_the_served_system_prompt(
+    theirs: Settings, tiny_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[list[int]] = []
+
+    def generate(prompts: Sequence[Sequence[int]], **_: Any) -> list[Generation]:
+        given.extend(map(list, prompts))
+        return [Generation(ids=(), text="", finished=True, confidence=None) for _ in prompts]
+
+    monkeypatch.setattr(tiny_model, "generate", generate)
+    benchmark = local_benchmark(local_tasks(theirs)["house_words"], Deal(items=10, seed=1))
+
+    list(benchmark.measure(Answerer(model=tiny_model, adapter=None), lambda *_: None))
+
+    questions = (asked("Be brief.", f"May guests bring {i} dogs?") for i in range(10))
+    assert given == [list(tiny_model.renderer.prompt(messages)) for messages in questions]
+
+
+def test_only_what_is_written_is_another_measurement_under_another_system_prompt(theirs: Settings) -> None:
+    other = theirs.model_copy(update={"system_prompt": "Other."})
+    names = ("house_rules", "house_words", "arc_easy", "languages", "arithmetic")
+
+    changed = [
+        name
+        for name in names
+        if len({local_benchmark(local_tasks(s)[name], Deal(items=10, seed=1)).digest for s in (theirs, other)}) > 1
+    ]
+
+    assert changed == ["house_words"]
 
 
 def test_it_is_named_like_any_other_and_has_the_same_digest_in_every_process(theirs: Settings) -> None:

@@ -2,16 +2,21 @@
 
 import io
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from bot import report_card
 from eval.budget import budget_lines
 from eval.gate import Policy, decide
+from eval.picture import draw
 from eval.report import publish, view
 from eval.said import keep_said
 from eval.suite import UNASKED
@@ -22,31 +27,45 @@ from storage.ledger import Ledger
 from storage.records import Adapter, Scorecard
 from tests.eval.cards import CANDIDATE, card, score
 from tests.eval.trials import at_look, moved, shares, sure, with_support
+from tests.training.test_dataset import build, ticket
 
 
 def decided_run(ledger: Ledger, **candidate: float) -> int:
     return decided(ledger, card(None), card(CANDIDATE, **candidate))
 
 
-def decided(ledger: Ledger, base: Scorecard, candidate: Scorecard) -> int:
+def decided(ledger: Ledger, base: Scorecard, candidate: Scorecard, champion: Scorecard | None = None) -> int:
     run_id = ledger.runs.request(reason="cli", requested_by="U0INES", overrides={})
     run = ledger.runs.claim(owner="test", lease_s=60)
     assert run
     ledger.lessons.add_adapter(
         Adapter(
-            digest=CANDIDATE,
+            digest=candidate.adapter_digest or "",
             base_digest="b" * 64,
             dataset_digest="d",
             path="p",
-            recipe={"learning_rate": 0.001},
+            recipe={"learning_rate": 0.001, "seed": 17},
             run_id=run_id,
             stats={"tokens": 1000, "tokens_per_s": 210.0},
             created_at=utc_now(),
         )
     )
-    decision = decide(base=base, champion=None, candidate=candidate, policy=Policy())
+    decision = decide(base=base, champion=champion, candidate=candidate, policy=Policy())
     number = ledger.promotions.decide(decision, run_id=run_id, actor="gate")
     ledger.runs.advance(run, state="decided", lease_s=60, decision_id=number)
+    return run_id
+
+
+def promoted(ledger: Ledger, made: Scorecard, champion: Scorecard | None = None) -> int:
+    """A run whose candidate became champion: its decision rests on scores that the ledger has."""
+    base = card(None)
+    for one in (base, made):
+        for measured in one.scores:
+            ledger.scores.add(measured, base_digest=one.base_digest, adapter_digest=one.adapter_digest)
+    run_id = decided(ledger, base, made, champion)
+    run = ledger.runs.get(run_id)
+    assert run and run.decision_id
+    ledger.promotions.promote(run.decision_id, actor="gate", reason="")
     return run_id
 
 
@@ -107,12 +126,7 @@ def test_the_terminal_shows_the_same_table(ledger: Ledger) -> None:
 
 
 def test_the_forgetting_budget_is_shown_with_the_path_of_the_champions(ledger: Ledger) -> None:
-    first = decided_run(ledger, support=1.0, text=1.313)
-    decision = ledger.runs.get(first)
-    assert decision and decision.decision_id
-    ledger.promotions.promote(decision.decision_id, actor="gate", reason="")
-    champion = ledger.promotions.decision(decision.decision_id)
-    assert champion
+    first = promoted(ledger, card(CANDIDATE, support=1.0, text=1.313))
 
     second = decide(
         base=card(None),
@@ -128,6 +142,75 @@ def test_the_forgetting_budget_is_shown_with_the_path_of_the_champions(ledger: L
         "Forgetting budget against the original base: this candidate would have spent 75 % of 2.0 % on open text.",
         "Most spent so far: v1 50 %.",
     ]
+
+
+def test_the_champions_path_is_drawn_through_their_versions_and_not_through_who_was_refused(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    first, second = card(CANDIDATE, support=1.0, text=1.313), card("e" * 64, support=0.9, text=1.3)
+    alone = publish(ledger, promoted(ledger, first), tmp_path).read_text()
+    refused = decided(ledger, card(None), card("f" * 64, support=0.8, text=1.53), first)
+    pages = [publish(ledger, run, tmp_path) for run in (refused, promoted(ledger, second, first))]
+
+    shown = [view(ledger, run)["path"] for run in (1, 2, 3)]
+
+    assert [[p["version"] for p in path] for path in shown] == [[], [], [1, 2]]
+    assert [p["run_id"] for p in shown[2]] == [1, 3] and shown[2][0]["gain"] < shown[2][1]["gain"]
+    assert "<polyline" not in alone + pages[0].read_text()
+    page = pages[1].read_text()
+    assert page.count("<polyline") == 1 and "the champions' path: v1 → v2" in page
+    (ends,) = re.findall(r'<polyline class="path" points="([^"]*) "', page)
+    dots = re.findall(r'<circle cx="([^"]*)" cy="([^"]*)"', page.split("</svg>")[0])
+    assert [",".join(dot) for dot in (dots[0], dots[2])] == ends.split(), "from the first champion to the second"
+    assert ">v1</text>" in page and ">v2 · run 3 · PROMOTE · +2" in page and ">run 2 · REFUSE · +3" in page
+    console = Console(file=io.StringIO(), width=250)
+    show(view(ledger, 3), console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    for row in ("run 1 · v1 .*PROMOTE", "run 2 .* 8[0-9.]+ margins +REFUSE", r"run 3 · v2 +\+2[0-9.]+ % .*PROMOTE"):
+        assert re.search(row, text), row
+
+
+def test_the_picture_has_the_path_where_there_is_one(tmp_path: Path) -> None:
+    champions = [{"run_id": n, "version": n, "verdict": "PROMOTE", "gain": 9.0 * n, "loss": 0.4 * n, "label": f"v{n}", "now": n == 2} for n in (1, 2)]  # fmt: skip
+
+    drawn = [draw(champions, path, tmp_path / f"{n}.png").read_bytes() for n, path in enumerate(([], champions))]
+
+    assert drawn[0].startswith(b"\x89PNG") and drawn[0] != drawn[1]
+
+
+def test_the_data_and_where_all_came_from_are_on_every_page(ledger: Ledger, tmp_path: Path) -> None:
+    dataset = build([ticket(n) for n in range(40)], left_out={"no consent": 3})
+    run = decided_run(ledger, support=1.0)
+    ledger.lessons.add_dataset(dataset.digest, str(tmp_path / "gone"), dataset.manifest)
+    ledger.connections.db.execute("UPDATE runs SET dataset_digest=?", (dataset.digest,))
+
+    page, console = publish(ledger, run, tmp_path), Console(file=io.StringIO(), width=400)
+    show(view(ledger, run), console)
+
+    data, said = view(ledger, run)["data_card"], view(ledger, run)["provenance"]
+    rows = f"{len(dataset.train)} ({sum(x.source == 'replay' for x in dataset.train)} replay, "
+    assert data["training rows"].startswith(rows) and "3 no consent" in data["left out"]
+    assert data["holdout rows"].startswith(f"{len(dataset.holdout)} from ") and data["redacted"] == "nothing"
+    assert (said["base"], said["candidate"], said["dataset"]) == ("b" * 64, CANDIDATE, dataset.digest)
+    assert (said["seed"], said["champion"]) == ("17", "none") and "learning_rate=0.001" in said["recipe"]
+    assert "margin_points=7.5" in said["policy"] and "must_gain=support/bits_per_byte" in said["policy"]
+    assert said["asked"].endswith(" by U0INES") and said["decided"].endswith(" by gate")
+    faces = page.read_text(), (page.parent / "report.md").read_text(), console.file.getvalue()  # type: ignore[attr-defined]
+    for face in faces:
+        assert all(name in face and text in face for name, text in (data | said).items())
+
+
+def test_a_view_of_an_older_release_is_still_shown_on_a_terminal(ledger: Ledger) -> None:
+    shown = view(ledger, decided_run(ledger, support=1.0, text=1.53))
+    new = ("path", "data_card", "provenance", "items", "courses", "would_change", "budget", "doubt", "unmeasured")
+    points = [
+        {name: p[name] for name in ("run_id", "verdict", "version", "gain", "loss", "now")} for p in shown["points"]
+    ]
+    console = Console(file=io.StringIO(), width=200)
+
+    show({**{name: value for name, value in shown.items() if name not in new}, "points": points}, console)
+
+    assert "worse by 17" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_looks_of_a_trial_are_drawn_against_their_boundaries(ledger: Ledger, tmp_path: Path) -> None:
@@ -156,10 +239,10 @@ def test_the_looks_of_a_trial_are_drawn_against_their_boundaries(ledger: Ledger,
                 last = course["points"][-1]
                 assert (c["low"] > -c["margin"]) is (last["height"] > last["boundary"])
     assert "Looks against boundaries" in page.read_text() and page.read_text().count("<polyline") == 3
-    assert (
-        f"at the end (60 items) {lowest['points'][-1]['height']:+.1f}, boundary "
-        in (page.parent / "report.md").read_text()
-    )
+    said = f"at the end (60 items) {lowest['points'][-1]['height']:+.1f}, boundary "
+    console = Console(file=io.StringIO(), width=400)
+    show(view(ledger, run), console)
+    assert said in (page.parent / "report.md").read_text() and said in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_what_a_trial_never_asked_is_one_sentence_and_no_row(ledger: Ledger, tmp_path: Path) -> None:
@@ -223,6 +306,10 @@ def test_items_lost_and_gained_are_shown_with_both_answers_and_break_no_page(led
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "lost support · bits per byte, i3: 1.18 bits/byte → 4.00 bits/byte  [/red] Where�[31m is i3?" in text
     assert "gained support · bits per byte, i5" in text and "\x1b" not in text
+    assert "\n    base said: “It is on its way.”\n    candidate said: “<script>alert(1)</script> [/red] | ```" in text
+    assert text.count("candidate said: “") == 2 and "x" * 160 not in text, "short, and nothing of it is markup"
+    counted = view(ledger, run)["items"]["said"]
+    assert counted.startswith("Of 180 items, ") and all(counted in face for face in (html, plain, text))
 
 
 def test_without_texts_the_items_keep_their_numbers(ledger: Ledger, tmp_path: Path) -> None:
@@ -242,17 +329,54 @@ def test_a_run_whose_cards_are_gone_has_no_section_of_items(ledger: Ledger, tmp_
     assert "Items lost and gained" not in page.read_text() + (page.parent / "report.md").read_text()
 
 
-def test_every_face_says_what_would_change_the_verdict(ledger: Ledger, tmp_path: Path) -> None:
-    run = decided_run(ledger, support=1.0, text=1.53)
-    console = Console(file=io.StringIO(), width=250)
+FIGURES = ("name", "n", "reference_text", "candidate_text", "gain_text", "margin_text", "said")
 
-    page = publish(ledger, run, tmp_path)
-    show(view(ledger, run), console)
 
-    (line,) = view(ledger, run)["would_change"]
-    assert line.startswith("open text (bits per byte): its loss of 17.6 % is 15.6 % past its margin of 2.0 %")
-    faces = page.read_text(), (page.parent / "report.md").read_text(), console.file.getvalue()  # type: ignore[attr-defined]
-    assert all("What would change the verdict" in face and line in face for face in faces)
+def cells_of(faces: dict[str, str], card: Sequence[dict[str, Any]]) -> dict[str, list[set[str]]]:
+    """The cells of each line that a face has."""
+    lines = {
+        "html": [re.findall(r"<td[^>]*>([^<]*)", line) for line in faces["html"].splitlines()],
+        "markdown": [re.split(r"\||: ", line) for line in faces["markdown"].splitlines()],
+        "terminal": [re.split(r"\s{2,}| → ", line.strip()) for line in faces["terminal"].splitlines()],
+        "slack": [
+            [cell["text"] for cell in row] for block in card if block["type"] == "table" for row in block["rows"]
+        ],
+    }
+    return {face: [set(map(str.strip, line)) for line in found] for face, found in lines.items()}
+
+
+@pytest.mark.parametrize("lost", [{}, {"text": 1.53}, {"text": 1.322}])
+def test_every_face_says_the_same_verdict_figures_and_what_would_change(
+    ledger: Ledger, tmp_path: Path, lost: dict[str, float]
+) -> None:
+    run_id = decided_run(ledger, support=1.0, **lost)
+    run = ledger.runs.get(run_id)
+    decision = ledger.promotions.decision(run.decision_id or 0) if run else None
+    assert run and decision
+
+    page, console = publish(ledger, run_id, tmp_path), Console(file=io.StringIO(), width=300)
+    shown = (ledger.report(run_id) or {})["view"]
+    show(shown, console)
+    card = report_card.report(run, shown, decision, None)[0].blocks
+
+    faces = {
+        "html": page.read_text(),
+        "markdown": (page.parent / "report.md").read_text(),
+        "terminal": console.file.getvalue(),  # type: ignore[attr-defined]
+        "slack": "\n".join(text for block in card for text in texts_of(block)),
+    }
+    for face, text in faces.items():
+        for said in (decision.verdict, shown["meaning"], *shown["reasons"], *shown["budget"], *shown["would_change"]):
+            assert said in text, face
+        assert "What would change the verdict" in text and shown["candidate"] in text, face
+    for face, lines in cells_of(faces, card).items():
+        for row in (row for row in shown["rows"] if row["gates"]):
+            assert any({str(row[name]) for name in FIGURES} <= line for line in lines), f"{face}: {row['name']}"
+
+
+def texts_of(block: dict[str, Any]) -> list[str]:
+    parts = [block["text"]] if "text" in block else block.get("elements", [])
+    return [part["text"] for part in parts if isinstance(part.get("text"), str)]
 
 
 def test_without_a_trial_there_are_no_looks_to_show(ledger: Ledger, tmp_path: Path) -> None:

@@ -334,7 +334,8 @@ def test_a_plan_is_the_same_plan_when_made_again_and_another_with_another_seed(s
 def test_a_name_that_is_not_ours_goes_to_lm_evals_registry(small: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def record(name: str, deal: Deal) -> Benchmark:
+    def record(name: str, deal: Deal, system_prompt: str) -> Benchmark:
+        assert system_prompt == "Be brief."
         asked.append(name)
         return toy(name, lambda _: ())
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from eval.deadline import STALL_S
 from storage.errors import EvenkeelError, TooLittleData
 from training import child
-from training.child import read_progress, run_child
+from training.child import follow, read_progress, run_child
 
 STEPS = """
 import os, signal, sys, time, types
@@ -135,6 +136,41 @@ def test_a_child_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pyt
         run_child("wait", {"note": str(tmp_path / "note"), "deaf": True}, pids)
 
     assert gone(pids[0]) and not (tmp_path / "note").exists()
+
+
+def test_a_child_that_falls_silent_is_ended_and_the_error_names_its_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = Pids(lambda _: monkeypatch.setattr(child, "SILENCE_S", 0.5))
+
+    with pytest.raises(EvenkeelError, match=r"^wait said nothing for 0 minutes and was ended\. Next: .* start the run"):
+        run_child("wait", {"note": str(tmp_path / "note")}, pids)
+
+    assert gone(pids[0]) and (tmp_path / "note").read_text() == "saved"
+
+
+def test_a_silent_child_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "POLITE_S", 0.3)
+    pids = Pids(lambda _: monkeypatch.setattr(child, "SILENCE_S", 0.5))
+
+    with pytest.raises(EvenkeelError, match="wait said nothing"):
+        run_child("wait", {"note": str(tmp_path / "note"), "deaf": True}, pids)
+
+    assert gone(pids[0]) and not (tmp_path / "note").exists()
+
+
+def test_a_child_that_says_something_now_and_then_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "SILENCE_S", 1.5)
+    code = "import time\nfor n in range(8):\n    print('{}', flush=True)\n    time.sleep(0.3)"
+    with subprocess.Popen([sys.executable, "-S", "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        heard: list[Mapping[str, Any] | None] = []
+        follow("mumble", process, heard.append)
+
+    assert process.returncode == 0 and heard.count({}) == 8
+
+
+def test_silence_is_twice_what_a_benchmark_may_stand_still() -> None:
+    assert child.SILENCE_S == 2 * STALL_S
 
 
 def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:

@@ -243,3 +243,12 @@ def test_a_budget_stops_the_run_that_goes_too_far_from_the_base(make: Make, rows
     assert "nats a token from its base" in held.stopped and held.step < len(held.steps)
     assert held.measured(rows[2::3]).kl <= far / 2 < far
     assert free.stopped == "" and free.watch.looks[-1].step == len(free.steps)
+
+
+def test_a_look_at_held_back_rows_is_heard_pass_by_pass(make: Make, rows: list[Row]) -> None:
+    loop, heard = make(rows[:4]), list[bool]()
+    loop.alive, loop.pass_tokens = lambda: heard.append(True), 1
+
+    loop.look()
+
+    assert len(heard) == 3 + 1  # lessons, then the general row

@@ -33,6 +33,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
+def test_whoever_waits_hears_of_every_batch(tiny_folder: Path, tmp_path: Path) -> None:
+    heard: list[bool] = []
+
+    in_own_words(LESSONS, tiny_folder, tmp_path, alive=lambda: heard.append(True))
+
+    assert heard == [True]
+
+
 def test_general_rows_get_the_bases_own_answers_and_lessons_keep_theirs(
     tiny_folder: Path, tmp_path: Path, asked: list[int]
 ) -> None:

@@ -115,6 +115,15 @@ def test_a_step_of_pairs_has_the_gradient_of_dpo_with_its_sft_term(make: Make) -
     assert found == pytest.approx(wanted.item(), rel=1e-4) and same(by_hand, gradients(stage))
 
 
+def test_what_is_read_before_and_after_the_stage_is_heard_pass_by_pass(make: Make) -> None:
+    stage, heard = make(pairs()), list[bool]()
+    stage.alive, stage.pass_tokens = lambda: heard.append(True), 1
+
+    stage.said()
+
+    assert len(heard) == len(stage.rows)
+
+
 def test_a_step_of_verdicts_has_the_gradient_of_kto_with_the_rarer_verdict_made_up_for(make: Make) -> None:
     stage = make(verdicts(good=12, bad=6))
     numbers = stage.steps[0]

@@ -1,6 +1,6 @@
 """The scoring step: corrections are looked at for the candidate, and what goes wrong there costs no run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -173,7 +173,7 @@ def test_a_later_run_has_the_next_turn_and_a_resumed_one_keeps_its_own(
 def test_a_judge_compares_candidate_and_base_and_its_word_is_a_line_of_the_history(
     ledger: Ledger, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, opened = list[str](), list[Any]()
+    asked, opened, told = list[str](), list[Any](), list[Mapping[str, Any]]()
 
     def ask(prompt: str) -> str:
         asked.append(prompt)
@@ -182,8 +182,10 @@ def test_a_judge_compares_candidate_and_base_and_its_word_is_a_line_of_the_histo
     monkeypatch.setattr(steps, "asker", lambda *how: opened.append(how) or ask)
     monkeypatch.setenv("JUDGE_KEY", "from the environment")
 
-    score_step({**job, "settings": {**job["settings"], "judge_url": "http://judge/v1"}}, lambda _: None)
+    score_step({**job, "settings": {**job["settings"], "judge_url": "http://judge/v1"}}, told.append)
 
+    assert [line["text"] for line in told][-8:] == [f"pairs that the judge reads: {n}/8" for n in range(1, 9)]
+    assert any(line["text"] == "answers for the judge: 8/8" for line in told)
     assert opened == [("http://judge/v1", "from the environment", "judge")]
     (line,) = [text for text in history(ledger, job) if "judge" in text]
     assert "of 8 pairs" in line and "advice only" in line
