@@ -9,9 +9,8 @@ from typing import Any
 from storage.ledger import Ledger
 from storage.records import Decision
 
-Point = dict[
-    str, Any
-]  # {"run_id", "verdict", "version", "base", "gain", "loss", "now"; "gain_text", "loss_text", "label"}
+# {"run_id", "verdict", "version", "base", "gain", "loss", "now"; how they are said: "gain_text", "loss_text", "label"}
+Point = dict[str, Any]
 
 
 def points(ledger: Ledger, until_run: int) -> list[Point]:

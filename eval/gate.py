@@ -19,7 +19,7 @@ from storage.digests import short
 from storage.records import Comparison, Decision, Scorecard, Verdict
 from storage.scores import evidence_of
 
-RULE = 3  # grows when equal scores would get another verdict
+RULE = 4  # grows when equal scores would get another verdict
 __all__ = ["Policy", "above_chance", "amount", "decide", "figure", "in_words", "judge", "policy_from"]
 
 
@@ -194,8 +194,9 @@ def _named(unknown: list[Comparison]) -> Iterator[str]:
 def _over_budget(gating: list[Comparison]) -> Iterator[str]:
     """The forgetting budget: whatever was lost in which promotion, all of it together stays within the margin.
 
-    Where a margin is certified this holds anyway; where a proven loss is needed to refuse, the estimate has to do.
+    Where a margin is certified this holds anyway; where a proven loss is needed to refuse, the estimate has to do, but for
+    what the base is at chance on: there is next to nothing to spend, and an estimate is mostly noise.
     """
     for c in gating:
-        if c.domain == "general" and c.against == "base" and -c.gain > c.margin:
+        if c.domain == "general" and c.against == "base" and not c.at_chance and -c.gain > c.margin:
             yield f"the forgetting budget is overspent: {in_words(c)}"

@@ -130,8 +130,8 @@ def is_asked(score: Score) -> bool:
 
 
 def needs_proof(c: Comparison) -> bool:
-    """Whether only a proven loss, or an estimate past the margin, speaks against the candidate here: nothing need be
-    certified."""
+    """Whether only a proven loss, or an estimate past the margin where the base is above chance, speaks against the
+    candidate here: nothing need be certified."""
     return c.metric in PROVEN_ONLY or c.at_chance
 
 

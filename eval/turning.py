@@ -31,7 +31,7 @@ def what_would_change(decision: Decision) -> list[str]:
 
 
 def _nearest(gating: Sequence[Comparison]) -> list[str]:
-    held = [c for c in gating if c.margin and c.state != "unknown"]
+    held = [c for c in gating if c.margin and c.state != "unknown" and not c.at_chance]
     if not held:
         return []
     c = min(held, key=_slack)
@@ -52,7 +52,7 @@ def _slack(c: Comparison) -> float:
 
 def _is_lost(c: Comparison) -> bool:
     """Proven lost, or over the budget of what only a proven loss refuses."""
-    over = c.domain == "general" and c.against == "base" and needs_proof(c) and -c.gain > c.margin
+    over = c.domain == "general" and c.against == "base" and needs_proof(c) and not c.at_chance and -c.gain > c.margin
     return c.state == "lost" or (over and c.state != "unknown")
 
 

@@ -124,7 +124,8 @@ def truth_of(base: Scorecard, candidate: Scorecard, policy: Policy) -> Truth:
 
 
 def label_of(compared: Sequence[Comparison]) -> Label:
-    """harmful: something general lost more than its margin, by more than its standard error, or gives no numbers any more;
+    """harmful: something general lost more than its margin, by more than its standard error (safety that the base is at
+    chance on: by a proof), or gives no numbers any more;
     no gain: nothing did, and support truly lost; good: all of it is within its margin, and support truly gained; else grey.
     """
     general, (target,) = _general(compared), [c for c in compared if c.domain == "target"]
@@ -136,7 +137,7 @@ def label_of(compared: Sequence[Comparison]) -> Label:
 
 
 def _general(compared: Sequence[Comparison]) -> list[Comparison]:
-    return [c for c in compared if c.gates and c.domain == "general"]
+    return [c for c in compared if c.gates and c.domain == "general" and (not c.at_chance or c.state == "lost")]
 
 
 def past(c: Comparison) -> float:

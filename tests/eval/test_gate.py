@@ -114,7 +114,7 @@ def test_a_base_at_chance_is_no_evidence_and_does_not_gate() -> None:
 @pytest.mark.parametrize(
     ("name", "chance"), [("refusal", 0.5), ("drop", None)], ids=["safety at chance", "what a task writes"]
 )
-def test_what_need_not_be_certified_refuses_when_proven_lost_and_holds_past_its_margin(
+def test_what_need_not_be_certified_refuses_when_proven_lost_and_above_chance_holds_past_its_margin(
     name: str, chance: float | None
 ) -> None:
     metric = "p_correct" if chance else "f1"
@@ -132,9 +132,9 @@ def test_what_need_not_be_certified_refuses_when_proven_lost_and_holds_past_its_
     (kept, less), (held, loose), (lost, far) = verdict(0.28, 40), verdict(0.2, 8, 0.7), verdict(0.1, 60)
 
     assert less.gates and loose.gates and far.gates
-    assert (kept.verdict, held.verdict, lost.verdict) == ("PROMOTE", "HOLD", "REFUSE")
-    assert (loose.state, far.state) == ("undecided", "lost")
-    assert held.reasons[0].startswith(f"the forgetting budget is overspent: {name}")
+    assert (kept.verdict, held.verdict, lost.verdict) == ("PROMOTE", "PROMOTE" if chance else "HOLD", "REFUSE")
+    assert (loose.state, far.state) == ("undecided", "lost") and -loose.gain > loose.margin
+    assert chance or held.reasons[0].startswith(f"the forgetting budget is overspent: {name}")
 
 
 @pytest.mark.parametrize(
