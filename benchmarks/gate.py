@@ -224,10 +224,13 @@ def of_replays(count: int) -> list[dict[str, Any]]:
         try:
             for number, case in enumerate(drawn(count)):
                 rival = replace(case.raised, adapter_digest=CHAMPION) if number % 3 == 0 else None
-                for card in (case.base, case.candidate, *([rival] if rival else [])):
+                second = named(case.base, f"{number}/again") if number % 2 else None
+                for card in filter(None, (case.base, case.candidate, rival, second)):
                     for one in card.scores:
                         ledger.scores.add(one, base_digest=card.base_digest, adapter_digest=card.adapter_digest)
-                made = decide(base=case.base, champion=rival, candidate=case.candidate, policy=case.policy)
+                made = decide(
+                    base=case.base, champion=rival, candidate=case.candidate, policy=case.policy, again=second
+                )
                 again = replay(ledger, ledger.promotions.decide(made, run_id=None, actor="gate"))
                 differ += bool(again.difference)
                 found[made.verdict] += 1
@@ -257,6 +260,7 @@ def of_properties(count: int) -> list[dict[str, Any]]:
     return [
         row("monotonicity_violations", unmade, "cases", 0, count, None),
         row("unknown_promoted", blind, "cases", 0, count, None),
+        row("properties_promoted", found["PROMOTE"], "cases", None, count, None),
     ]
 
 

@@ -25,6 +25,7 @@ from eval.statistics import (
     loss_p_value,
     paired_interval,
     standard_errors_above,
+    unseen_share,
 )
 from eval.wording import amount
 from storage.records import Comparison, ComparisonState, Score, Scorecard
@@ -104,11 +105,10 @@ def height(pair: Pair, policy: Policy) -> float | None:
 
 
 def _unseen(pair: Pair) -> Unseen | None:
-    """What an item that was not seen may lose and gain: few items may all have stayed by luck. Of shares, one of the base's
-    average that is lost whole; bits per byte have no such bound."""
+    """What an item that was not seen may lose and gain: few items may all have stayed by luck. Bits per byte have no bound."""
     if pair.whole.metric in RIGHT_OR_WRONG:
         return FLIP
-    return (pair.whole.value, 1 - pair.whole.value) if pair.whole.unit == "share" else None
+    return unseen_share(pair.whole.value) if pair.whole.unit == "share" else None
 
 
 def _p_loss(pair: Pair, differences: list[float], clusters: list[str], margin: float) -> float:

@@ -19,7 +19,7 @@ from storage.digests import short
 from storage.records import Comparison, Decision, Scorecard, Verdict
 from storage.scores import evidence_of
 
-RULE = 4  # grows when equal scores would get another verdict
+RULE = 5  # grows when equal scores would get another verdict
 __all__ = ["Policy", "above_chance", "amount", "decide", "figure", "in_words", "judge", "policy_from"]
 
 

@@ -13,7 +13,7 @@ from scipy import optimize, special
 
 from eval.policy import Policy, margin_of
 from eval.sequential import LOOKS
-from eval.statistics import UNSEEN_GAIN, UNSEEN_LOSS, Floats, signed_root, threshold
+from eval.statistics import UNSEEN_GAIN, UNSEEN_LOSS, Floats, signed_root, threshold, unseen_share
 from storage.records import Score
 
 HANDS = {"task": 60, "general": 660}  # items of a benchmark's hand, and of the pool of a run with the default settings
@@ -110,7 +110,8 @@ def _called_kept(differences: Floats, mean: float, margin: float, policy: Policy
 
 def _is_kept(differences: Floats, mean: float, margin: float, confidence: float) -> Floats:
     """eval/comparing.py's rule for shares for many rounds at once, each item its own cluster."""
-    added = np.broadcast_to([margin - mean, margin + 1 - mean], (len(differences), 2))
+    loss, gain = unseen_share(mean)
+    added = np.broadcast_to([margin - loss, margin + gain], (len(differences), 2))
     values = np.concatenate([differences + margin, added], axis=1)
     weights = np.append(np.ones(differences.shape[1]), [UNSEEN_LOSS, UNSEEN_GAIN])
     return np.asarray(signed_root(values, weights) > threshold(confidence, differences.shape[1]))

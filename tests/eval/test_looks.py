@@ -107,7 +107,7 @@ def test_few_items_that_all_stayed_prove_nothing_where_one_could_have_been_lost_
 
 def test_an_early_look_certifies_nothing_by_fewer_clusters_than_it_must_be_sure_and_the_next_goes_on() -> None:
     """Nine of 54 items that all gained: as sure as the first look must be takes ten."""
-    base = with_support(shares(None, {"few": [0.3] * 54}), 1.2)
+    base = with_support(shares(None, {"few": [0.05] * 54}), 1.2)
     gained = with_support(shares(CANDIDATE, {"few": [1.0] * 54}), 1.0)
 
     first, second = (
