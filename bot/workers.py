@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from storage.commits import is_locked
+
 log = structlog.get_logger()
 Step = Callable[[], bool | None]
 PAUSE_S = 0.25
@@ -95,9 +97,8 @@ class Workers:
                 failures = 0
             except Exception as error:  # the named place: recorded, then tried again after a pause that grows
                 failures += 1
-                log.error(
-                    "step_failed", worker=task.name, error=type(error).__name__, at=_place(error), failures=failures
-                )
+                told, event = (log.warning, "step_waits") if is_locked(error) else (log.error, "step_failed")
+                told(event, worker=task.name, error=type(error).__name__, at=_place(error), failures=failures)
                 self._stopping.wait(min(LONGEST_BACKOFF_S, 0.5 * 2 ** min(failures, 6)))
                 continue
             if not again:

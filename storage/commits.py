@@ -150,8 +150,7 @@ class Commits:
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            locked = isinstance(error, sqlite3.OperationalError) and is_locked(error)
-            self._end(group, self._busy() if locked else error)
+            self._end(group, self._busy() if is_locked(error) else error)
 
     def _commit(self, group: Group, patience_s: float) -> None:
         """Raises what SQLite raises; while readers of another process are in the way, the transaction stays open."""
@@ -178,6 +177,7 @@ def wait_for_locks(connection: sqlite3.Connection, seconds: float) -> None:
     connection.execute(f"PRAGMA busy_timeout={round(seconds * 1000)}")
 
 
-def is_locked(error: sqlite3.OperationalError) -> bool:
-    """Whether this is another process's lock, which passes, and not a fault."""
-    return "locked" in str(error) or "busy" in str(error)
+def is_locked(error: Exception) -> bool:
+    """Whether this is somebody else's lock, which passes, and not a fault."""
+    said = isinstance(error, sqlite3.OperationalError) and ("locked" in str(error) or "busy" in str(error))
+    return said or isinstance(error, Busy)

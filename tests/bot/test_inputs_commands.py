@@ -44,7 +44,7 @@ class Office(Stage):
         """Type it; it must be acked. What only this person was told."""
         before = len(self.slack.ephemerals(user))
         assert self.slack.command(user, command, text, channel) is not None
-        self.slack.wait_for(lambda: len(self.slack.ephemerals(user)) > before, timeout=5)
+        self.slack.wait_for(lambda: len(self.slack.ephemerals(user)) > before, timeout=20)
         return [m["text"] for m in self.slack.ephemerals(user)[before:]]
 
     def payload(self, user: str, text: str, **changes: Any) -> Json:
@@ -276,7 +276,7 @@ def card(office: Office) -> tuple[str, str]:
     digest, runs = next(_digests), office.ledger.runs
     run_id = runs.request(reason="command", requested_by=INES, overrides={}, channel=OPS)
     office.wake_runs()
-    office.slack.wait_for(lambda: (run := runs.get(run_id)) and run.message_ts, timeout=5)
+    office.slack.wait_for(lambda: (run := runs.get(run_id)) and run.message_ts, timeout=20)
     run = runs.claim(owner="worker", lease_s=60)
     assert run is not None and run.message_ts is not None
     finished(office.ledger, office.folder, "PROMOTE", run, digest)
@@ -308,7 +308,7 @@ def _(office: Office) -> None:
     ts, value = card(office)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: office.press(INES, ts, "evenkeel_approve", value), range(2)))
-    office.slack.wait_for(office.ledger.promotions.champion, timeout=5)
+    office.slack.wait_for(office.ledger.promotions.champion, timeout=20)
     office.settle()
     assert len(office.ledger.promotions.history()) == 1
 
@@ -318,7 +318,7 @@ def _(office: Office) -> None:
     old_ts, old = card(office)
     new_ts, new = card(office)
     office.press(INES, new_ts, "evenkeel_approve", new)
-    office.slack.wait_for(office.ledger.promotions.champion, timeout=5)
+    office.slack.wait_for(office.ledger.promotions.champion, timeout=20)
     office.click(INES, old_ts, "evenkeel_approve", old)
     champion = office.ledger.promotions.champion()
     assert champion is not None and champion.adapter_digest == new.partition(":")[2]
@@ -326,7 +326,7 @@ def _(office: Office) -> None:
     office.ledger.runs.cancel(run_id)
     before = len(office.slack.ephemerals(INES))
     office.press(INES, old_ts, "evenkeel_cancel_run", str(run_id))
-    office.slack.wait_for(lambda: "over" in str(office.slack.ephemerals(INES)[before:]), timeout=5)
+    office.slack.wait_for(lambda: "over" in str(office.slack.ephemerals(INES)[before:]), timeout=20)
 
 
 @cases(92, "a forged value")
@@ -369,14 +369,14 @@ def _(office: Office) -> None:
     answer = final(office.slack, SUPPORT, ts)[0]["ts"]
     before = len(office.slack.ephemerals(ASHA))
     office.slack.react(ASHA, SUPPORT, answer, "-1")
-    office.slack.wait_for(lambda: len(office.slack.ephemerals(ASHA)) > before, timeout=5)
+    office.slack.wait_for(lambda: len(office.slack.ephemerals(ASHA)) > before, timeout=20)
     note = office.slack.ephemerals(ASHA)[-1]
     office.slack.click(ASHA, SUPPORT, note["ts"], "evenkeel_correct")
-    view = office.slack.wait_for(lambda: (v := office.slack.view(ASHA)) and inputs(v) and v, timeout=5)
+    view = office.slack.wait_for(lambda: (v := office.slack.view(ASHA)) and inputs(v) and v, timeout=20)
     block = inputs(view)[0]
     field = {"type": "plain_text_input", "value": f"{HOSTILE} {SECRET_TEXT}"}
     office.slack.submit(ASHA, view["id"], {block["block_id"]: {block["element"]["action_id"]: field}})
-    kept = office.slack.wait_for(lambda: newest(office.ledger), timeout=5)
+    kept = office.slack.wait_for(lambda: newest(office.ledger), timeout=20)
     assert "HYPERLINK" in kept and "DROP TABLE" in kept
     assert not [bad for bad in ("\x1b", "\u202e") if bad in kept]
     assert not [m for m in office.slack.messages(SUPPORT, ts) if "<!channel>" in str(m.get("blocks")) + m["text"]]

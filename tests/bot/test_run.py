@@ -1,6 +1,7 @@
 """Starting: a wrong token is named before anything runs. Threads: none dies silently."""
 
 import signal
+import sqlite3
 import threading
 import time
 from typing import Any
@@ -13,7 +14,7 @@ from structlog.testing import capture_logs
 from bot.run import check_tokens, run_bot, running_bot
 from bot.slack import make_client, persist, told_by_code, trouble_of
 from bot.workers import Workers
-from storage.errors import ConfigurationError
+from storage.errors import Busy, ConfigurationError
 from storage.ledger import Ledger
 from storage.settings import Settings, load_settings
 from tests.serving import free_port
@@ -82,6 +83,34 @@ def test_a_step_that_breaks_is_called_again() -> None:
 
     assert done.wait(5) and workers.alive()
     assert workers.stop()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (sqlite3.OperationalError("database is locked"), ("step_waits", "warning")),
+        (Busy("the ledger is locked"), ("step_waits", "warning")),
+        (sqlite3.OperationalError("no such table: x"), ("step_failed", "error")),
+    ],
+)
+def test_a_step_that_waited_for_a_lock_in_vain_is_no_error_and_is_tried_again(
+    error: Exception, told: tuple[str, str]
+) -> None:
+    errors, done = [error], threading.Event()
+
+    def step() -> bool:
+        if errors:
+            raise errors.pop()
+        done.set()
+        return False
+
+    workers = Workers()
+    workers.add("waits", step)
+    with capture_logs() as lines:
+        workers.start()
+        assert done.wait(5) and workers.stop()
+
+    assert [(line["event"], line["log_level"]) for line in lines] == [told]
 
 
 def test_no_step_begins_while_an_ack_is_due_but_none_waits_for_ever() -> None:
