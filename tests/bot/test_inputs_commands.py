@@ -130,7 +130,7 @@ def people(slack: Any) -> None:
 def office(live: Live, engine: ModelServer, settings: Settings, people: None, tmp_path: Path) -> Iterator[Office]:
     yield Office(live.slack, live.ledger, engine, settings, tmp_path, wake_runs=lambda: live.bot.workers.wake("runs"))
     with live.ledger.connections.write() as db:
-        for table in ("promotions", "reports", "decisions", "run_events", "runs", "adapters"):
+        for table in ("audit", "promotions", "reports", "decisions", "run_events", "runs", "adapters"):
             db.execute(f"DELETE FROM {table}")
     while view := live.slack.view(INES):
         live.slack.close(INES, view["id"])
