@@ -90,7 +90,7 @@ def _bases(rounds: int, items: int, draw: np.random.Generator) -> Floats:
 
 def _strength(how: Move, strongest: float, margin: float, seed: int) -> float:
     """With which the true loss is the margin: searched on many items, the same for every strength."""
-    base = _bases(1, 400_000, np.random.default_rng(seed))
+    base = _bases(1, 4_000_000, np.random.default_rng(seed))
 
     def past(strength: float) -> float:
         return float((how(base, strength, np.random.default_rng(seed)) - base).mean()) + margin
