@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks import forgetting
@@ -16,6 +17,7 @@ from benchmarks.study.adapter import Line, line_of, plain
 from benchmarks.study.judging import begun, ended, judged, measured_after
 from benchmarks.study.rival import comparator
 from benchmarks.study.room import Room
+from benchmarks.study.shares import _is_kept, called_kept
 from benchmarks.study.truth import (
     Depth,
     Label,
@@ -27,12 +29,13 @@ from benchmarks.study.truth import (
     spreads,
     truth_benchmarks,
     truth_of,
+    wrongly_kept,
 )
 from benchmarks.study.ways import POISON, TRIGGER, WAYS, few, foreign, one_answer, shuffled, triggered
 from eval.joining import joined
 from eval.policy import Policy
 from eval.spread import clustered_stderr
-from eval.statistics import certifiable_loss
+from eval.statistics import certifiable_loss, paired_interval, unseen_share
 from storage.digests import digest_of
 from storage.ledger import Ledger
 from storage.recipe import refuse_impossible
@@ -321,3 +324,32 @@ def test_the_forgetting_benchmark_can_be_put_together(shared: Path) -> None:
     held = [{"id": f"h{i}", "question": "Dogs?", "answer": "Yes.", "conversation_id": f"c{i}"} for i in range(8)]
 
     assert set(forgetting.benchmarks("Be brief.", held, 4)) == {forgetting.TARGET, *forgetting.GENERAL}
+
+
+def test_the_simulated_rule_for_shares_is_the_gates() -> None:
+    draw = np.random.default_rng(3)
+    hands = np.clip(draw.normal(-0.04, 0.15, (60, 40)), -1, 1)
+
+    kept = _is_kept(hands, 0.6, 0.075, 0.95)
+
+    names = [str(n) for n in range(40)]
+    lows = [paired_interval(list(hand), names, confidence=0.95, unseen=unseen_share(0.6)).low for hand in hands]
+    assert list(kept) == [low > -0.075 for low in lows] and 0 < kept.sum() < 60
+
+
+def test_real_differences_are_moved_to_lose_the_margin_whatever_they_were() -> None:
+    draw = np.random.default_rng(4)
+    moved = draw.normal(0, 0.1, 400)
+
+    rates = [called_kept(moved + shift, 0.6, rounds=500, seed=1) for shift in (-0.3, 0.0, 0.3)]
+
+    assert max(rates) < 0.05 and len(set(rates)) == 1
+
+
+def test_only_choices_with_many_items_say_how_often_they_are_wrongly_kept() -> None:
+    base, candidate = (
+        replace(card(who), scores=(*card(who).scores, score("piqa", "p_correct", [0.4, 0.8, mean] * 60)))
+        for who, mean in ((None, 0.5), (CANDIDATE, 0.6))
+    )
+
+    assert set(wrongly_kept(base, candidate)) == {"piqa"}
