@@ -241,8 +241,8 @@ def test_a_refusal_of_the_engine_is_rolled_back_at_once(
 ) -> None:
     fill(ledger, 60)
     run_id = ask(ledger)
-    real = cycle.decide
-    monkeypatch.setattr(cycle, "decide", lambda **cards: _promoted(real(**cards)))
+    real = cycle.decide_on
+    monkeypatch.setattr(cycle, "decide_on", lambda *cards: _promoted(real(*cards)))
     promote = ledger.promotions.promote
 
     def refused(*args: Any, **named: Any) -> Any:
