@@ -4,10 +4,11 @@
 
 Simulation: trials of right-or-wrong items at the pooled margin of the default policy (2.5 points), over true differences of
 −8 to +2 points, 4 to 20 % of items flipping, alone or in correlated clusters; the rule is the gate's for right or wrong, held
-equal by tests/eval/test_sequential.py (shares, which runs ask in rounds: docs/decisions/0010). The
+equal by tests/eval/test_sequential.py. The
 fixed test is the same bound with one look, its number of items searched so that it promotes as often at a difference of 0.
-`wrongly_kept_shares` is the same for p(right), which a run certifies, by three shapes of loss (benchmarks/study/shares.py):
-a look more, a score alone, while a promotion needs all of them kept. `items_unchanged_ratio` is at a true difference of 0, `items_healthy_ratio` at +1 point, `items_broken_ratio` at −8: the mean
+`wrongly_kept_shares` is how often p(right), which a run certifies, is called kept at its margin, by three shapes of loss
+(benchmarks/study/shares.py): each a score alone, while a promotion needs all of them kept.
+`items_unchanged_ratio` is at a true difference of 0, `items_healthy_ratio` at +1 point, `items_broken_ratio` at −8: the mean
 over all cells, spread over them. Replay and properties run the whole gate on random scorecards. All seeded.
 With --real, the figures of benchmarks/multiple_choice.py (half an hour) and of benchmarks/gate_real.py, too: hours, but for the
 adapters that --kept knows.

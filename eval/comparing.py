@@ -11,7 +11,7 @@ import math
 from dataclasses import replace
 
 from eval.pairing import Pair, pairs_of
-from eval.policy import PROVEN_ONLY, RIGHT_OR_WRONG, SAFETY, Margin, Policy, above_chance, is_asked, margin_of
+from eval.policy import RIGHT_OR_WRONG, SAFETY, Margin, Policy, above_chance, is_asked, margin_of, needs_proof
 from eval.sequential import LOOKS, Trial
 from eval.statistics import (
     DIGITS,
@@ -71,7 +71,7 @@ def _measured(pair: Pair, policy: Policy) -> tuple[Comparison, Interval | None]:
         state="unknown",
         at_chance=gates(pair) and not above_chance(pair.whole),
     )
-    fault = _pairing_fault(reference, candidate) or _too_few(pair, policy)
+    fault = _pairing_fault(reference, candidate) or _too_few(pair, blank, policy)
     if fault or candidate is None:
         return replace(blank, note=fault), None
     differences, clusters = _paired(reference, candidate)
@@ -150,12 +150,11 @@ def _pairing_fault(reference: Score, candidate: Score | None) -> str:
     return "" if all(map(math.isfinite, values)) else "some values are not numbers"
 
 
-def _too_few(pair: Pair, policy: Policy) -> str:
+def _too_few(pair: Pair, c: Comparison, policy: Policy) -> str:
     """Why no bound on the whole of these items can be trusted, or nothing. Follows from the reference alone, and is not
     asked of what is shown only, nor of what only a proven loss decides."""
     have, wanted = _clusters(pair.whole), fewest_clusters(policy.level)
-    certified = gates(pair) and pair.whole.metric not in PROVEN_ONLY and above_chance(pair.whole)
-    if have >= wanted or not certified:
+    if have >= wanted or not c.gates or needs_proof(c):
         return ""
     return f"its {pair.whole.n} items are of {have} clusters, such as conversations or subtasks; at least {wanted} are needed"
 

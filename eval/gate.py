@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from eval.comparing import GROWN, UNMEASURED, compare_all
-from eval.policy import Policy, above_chance, needs_proof, policy_from
+from eval.policy import Policy, above_chance, is_overspent, needs_proof, policy_from
 from eval.selftest import planted, unchanged, unlike
-from eval.wording import amount, figure, in_words
+from eval.wording import amount, figure, in_words, score_name
 from storage.digests import short
 from storage.records import Comparison, Decision, Scorecard, Verdict
 from storage.scores import evidence_of
@@ -185,7 +185,7 @@ def _widened(gating: list[Comparison]) -> Iterator[str]:
 
 def _named(unknown: list[Comparison]) -> Iterator[str]:
     """What a refusal was made without, in one sentence."""
-    names = [f"{c.benchmark.replace('_', ' ')} ({c.metric.replace('_', ' ')})" for c in unknown]
+    names = [score_name(c.benchmark, c.metric) for c in unknown]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     if names:
         yield f"not measured: {', '.join(names[:3])}{more}"
@@ -194,9 +194,6 @@ def _named(unknown: list[Comparison]) -> Iterator[str]:
 def _over_budget(gating: list[Comparison]) -> Iterator[str]:
     """The forgetting budget: whatever was lost in which promotion, all of it together stays within the margin.
 
-    Where a margin is certified this holds anyway; where a proven loss is needed to refuse, the estimate has to do, but for
-    what the base is at chance on: there is next to nothing to spend, and an estimate is mostly noise.
+    Where a margin is certified this holds anyway; where a proven loss is needed to refuse, the estimate has to do.
     """
-    for c in gating:
-        if c.domain == "general" and c.against == "base" and not c.at_chance and -c.gain > c.margin:
-            yield f"the forgetting budget is overspent: {in_words(c)}"
+    yield from (f"the forgetting budget is overspent: {in_words(c)}" for c in gating if is_overspent(c))

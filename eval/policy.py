@@ -135,6 +135,12 @@ def needs_proof(c: Comparison) -> bool:
     return c.metric in PROVEN_ONLY or c.at_chance
 
 
+def is_overspent(c: Comparison) -> bool:
+    """Whether the estimate is past the forgetting budget: the margin against the original base. Not of what the base is at
+    chance on: there is next to nothing to spend, and an estimate is mostly noise."""
+    return c.domain == "general" and c.against == "base" and not c.at_chance and -c.gain > c.margin
+
+
 def above_chance(score: Score) -> bool:
     """Whether the lower 95 % bound of the base's score is above what guessing gives."""
     return score.chance is None or score.value - Z * score.stderr > score.chance + CHANCE_SLACK

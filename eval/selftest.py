@@ -13,6 +13,7 @@ import numpy as np
 
 from eval.policy import RIGHT_OR_WRONG, Policy, margin_of
 from eval.statistics import SEED
+from eval.wording import score_name
 from storage.records import ItemScore, Score, Scorecard
 
 NOBODY = "self-test"  # where a candidate has the digest of its adapter
@@ -62,7 +63,7 @@ def unlike(base: Scorecard, again: Scorecard, policy: Policy) -> Iterator[str]:
     if not again.scores:
         yield f"{AGAIN} has no scores"
     for now in again.scores:
-        name, was = f"{now.benchmark} ({now.metric})".replace("_", " "), base.get(now.benchmark, now.metric)
+        name, was = score_name(now.benchmark, now.metric), base.get(now.benchmark, now.metric)
         known = {item.item_id: item.value for item in was.items} if was else {}
         if was is None or not now.items or any(item.item_id not in known for item in now.items):
             yield f"{AGAIN} was asked other items of {name}"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from eval.comparing import UNMEASURED
-from eval.policy import needs_proof
+from eval.policy import is_overspent, needs_proof
 from eval.selftest import AGAIN
 from eval.wording import amount, in_words, named
 from storage.records import Comparison, Decision
@@ -52,8 +52,7 @@ def _slack(c: Comparison) -> float:
 
 def _is_lost(c: Comparison) -> bool:
     """Proven lost, or over the budget of what only a proven loss refuses."""
-    over = c.domain == "general" and c.against == "base" and needs_proof(c) and not c.at_chance and -c.gain > c.margin
-    return c.state == "lost" or (over and c.state != "unknown")
+    return c.state == "lost" or (needs_proof(c) and is_overspent(c) and c.state != "unknown")
 
 
 def _faults(decision: Decision) -> Iterator[str]:

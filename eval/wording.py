@@ -29,7 +29,12 @@ def in_words(c: Comparison) -> str:
 def named(c: Comparison) -> str:
     """A comparison's name in sentences."""
     against = " against the champion" if c.against == "champion" else ""
-    return f"{c.benchmark.replace('_', ' ')} ({c.metric.replace('_', ' ')}){against}"
+    return score_name(c.benchmark, c.metric) + against
+
+
+def score_name(benchmark: str, metric: str) -> str:
+    """A score's name in sentences."""
+    return f"{benchmark} ({metric})".replace("_", " ")
 
 
 def spent(c: Comparison) -> str:

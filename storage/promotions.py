@@ -60,9 +60,9 @@ class Promotions:
                 raise UsageError(f"there is no decision {decision_id}. Next: evenkeel runs.")
             if decision.verdict != "PROMOTE":
                 raise GateSaidNo(f"decision {decision_id} is {decision.verdict}: {'; '.join(decision.reasons)}")
-            if fault := next(self._faults_under(decision_id), ""):
+            if faults := self.faults(scores_of=decision_id):
                 raise GateSaidNo(
-                    f"decision {decision_id} rests on a ledger that was changed: {fault}. Next: evenkeel db verify."
+                    f"decision {decision_id} rests on a ledger that was changed: {faults[0]}. Next: evenkeel db verify."
                 )
             if newer := overtaken_by(self._connections, decision_id):
                 raise GateSaidNo(
@@ -211,15 +211,10 @@ class Promotions:
         )
         return tuple(Promotion(**{**row, "at": from_text(row["at"])}) for row in rows)
 
-    def faults(self) -> tuple[str, ...]:
-        """Every row of the two chains that was changed or is gone, and every score that a decision rests on; empty: sound."""
-        return (*self._decision_faults(), *self._promotion_faults(), *self._dangling())
-
-    def _faults_under(self, decision_id: int) -> Iterator[str]:
-        """What nothing may be promoted on: a broken chain, or a changed score of this decision."""
-        yield from self._decision_faults(scores_of=decision_id)
-        yield from self._promotion_faults()
-        yield from self._dangling()
+    def faults(self, *, scores_of: int | None = None) -> tuple[str, ...]:
+        """Every row of the two chains that was changed or is gone, and every score that a decision, or that one, rests on;
+        empty: sound."""
+        return (*self._decision_faults(scores_of), *self._promotion_faults(), *self._dangling())
 
     def is_sound(self, decision_id: int) -> bool:
         """Whether this decision's row still is the link that was written behind the one before it."""
@@ -230,8 +225,7 @@ class Promotions:
         )
         return bool(rows) and _sound_body(rows[0], rows[1]["digest"] if len(rows) > 1 else "") is not None
 
-    def _decision_faults(self, *, scores_of: int | None = None) -> Iterator[str]:
-        """Links that do not hold, and changed scores: of all decisions, or of one."""
+    def _decision_faults(self, scores_of: int | None) -> Iterator[str]:
         previous, known = "", dict[str, str]()
         for row in self._connections.db.query("SELECT * FROM decisions ORDER BY decision_id"):
             body = _sound_body(row, previous)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from storage.clock import Clock, to_text
@@ -85,6 +86,11 @@ class Scores:
             template_digest=row["template_digest"],
             scores=tuple(s for s in found if s is not None),
         )
+
+    def cards(self, run_id: int, subjects: Iterable[str]) -> dict[str, Scorecard]:
+        """Those of a run's cards that are there."""
+        found = ((subject, self.card(run_id, subject)) for subject in subjects)
+        return {subject: card for subject, card in found if card is not None}
 
     def earlier_looks(self, score: Score, *, base_digest: str, adapter_digest: str | None) -> tuple[Score, ...]:
         """What a score of a trial was at each look before the one that it ended at, first look first.

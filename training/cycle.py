@@ -212,8 +212,7 @@ class Cycle:
         champion = self.ledger.promotions.champion_on(adapter.base_digest)
         subjects = [("base", None), *([("champion", champion)] if champion else []), ("candidate", adapter.digest)]
         run_child("score", self.job(dataset=self.folder(dataset), subjects=subjects, looks=looks), self.beat)
-        found = {who: self.ledger.scores.card(self.run.run_id, who) for who in (*(who for who, _ in subjects), "again")}
-        cards = {subject: card for subject, card in found.items() if card is not None}
+        cards = self.ledger.scores.cards(self.run.run_id, (*(subject for subject, _ in subjects), "again"))
         self.note("scoring", began, f"{', '.join(cards)} scored")
         doubt = self.ledger.doubt.of(adapter.base_digest, adapter.digest)
         if doubt is not None:

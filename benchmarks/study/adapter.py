@@ -173,7 +173,8 @@ class Bench:
             way=way, truth=truth_of(self.before, after, policy_from(study.settings)), truth_items=items, truth_seconds=seconds,
             training_seconds=trained.stats["seconds"], verdict=ours["verdict"], early=ours["early"], items=ours["items"],
             seconds=ours["seconds"], theirs=comparator(self.before, after, study.settings.general_tasks),
-            their_items=theirs["items"], their_seconds=theirs["seconds"], poison=poison, spreads=spreads(self.before, after), wrongly_kept=wrongly_kept(self.before, after))  # fmt: skip
+            their_items=theirs["items"], their_seconds=theirs["seconds"], poison=poison,
+            spreads=spreads(self.before, after), wrongly_kept=wrongly_kept(self.before, after))  # fmt: skip
         return {**plain(line), "adapter": short(adapter.digest), "dtype": str(best_dtype())}
 
     def trained(self, way: Way, dataset: Dataset) -> Adapter:

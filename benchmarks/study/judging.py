@@ -39,8 +39,7 @@ def judged(settings: Settings, base: Path, dataset: Dataset, adapter: Adapter) -
             "looks": 1,
         }
         score_step(job, lambda _: None)
-        found = {subject: ledger.scores.card(run_id, subject) for subject in ("base", "candidate", "again")}
-        cards = {subject: card for subject, card in found.items() if card is not None}
+        cards = ledger.scores.cards(run_id, ("base", "candidate", "again"))
         if not cards.keys() >= {"base", "candidate"}:
             raise EvenkeelError(f"run {run_id} has no scorecards in {settings.ledger_path}. Next: take a new --room.")
         decision = decide_on(cards, policy_from(settings))

@@ -104,7 +104,7 @@ def _called_kept(differences: Floats, mean: float, margin: float, policy: Policy
     looks = [
         _is_kept(differences[:, : items * look // LOOKS], mean, margin, policy.level_at(look))
         for look in range(1, LOOKS + 1)
-    ]  # fmt: skip
+    ]
     return np.stack([np.any(looks, axis=0), _is_kept(differences, mean, margin, policy.level)], axis=1)
 
 

@@ -159,8 +159,7 @@ def spreads(base: Scorecard, candidate: Scorecard) -> dict[str, float]:
     found = dict[str, float]()
     for score in candidate.scores:
         first = before[score.benchmark, score.metric]
-        values = {item.item_id: item.value for item in first.items}
-        moved = {item.item_id: item.value - values[item.item_id] for item in score.items}
+        moved = _moved(first, score)
         unit = first.value if score.metric == "bits_per_byte" else 1.0
         if len(moved) < 2 or not all(map(math.isfinite, moved.values())):
             continue
@@ -180,10 +179,15 @@ def wrongly_kept(base: Scorecard, candidate: Scorecard) -> dict[str, float]:
         if score.metric == "p_correct" and score.n >= FEWEST_DRAWN:
             first = base.get(score.benchmark, score.metric)
             assert first is not None
-            values = {item.item_id: item.value for item in first.items}
-            moved = np.array([item.value - values[item.item_id] for item in score.items])
+            moved = np.array([*_moved(first, score).values()])
             found[score.benchmark] = round(called_kept(moved, first.value, rounds=DRAWN, seed=SEED), 4)
     return found
+
+
+def _moved(before: Score, after: Score) -> dict[str, float]:
+    """By item, its difference."""
+    values = {item.item_id: item.value for item in before.items}
+    return {item.item_id: item.value - values[item.item_id] for item in after.items}
 
 
 def _within(moved: Mapping[str, float], surest: Mapping[str, float]) -> float:
