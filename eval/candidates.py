@@ -9,7 +9,8 @@ from typing import Any
 from storage.ledger import Ledger
 from storage.records import Decision
 
-# {"run_id", "verdict", "version", "base", "gain", "loss", "now"; how they are said: "gain_text", "loss_text", "label"}
+# {"run_id", "verdict", "version", "base", "gain", "loss", "now", "past": an earlier champion, from which the path goes on
+# to the right, so that its label stands above; how they are said: "gain_text", "loss_text", "label"}
 Point = dict[str, Any]
 
 
@@ -23,14 +24,16 @@ def points(ledger: Ledger, until_run: int) -> list[Point]:
             continue
         gain, loss = gain_and_loss(decision)
         if gain is not None and loss is not None:
+            version, now = versions.get(run.decision_id), run.run_id == until_run
             point = {
                 "run_id": run.run_id,
                 "verdict": decision.verdict,
-                "version": versions.get(run.decision_id),
+                "version": version,
                 "base": decision.base_digest,
                 "gain": gain,
                 "loss": loss,
-                "now": run.run_id == until_run,
+                "now": now,
+                "past": bool(version) and not now,
             }
             found.append(point | _said(point))
     return found
@@ -42,7 +45,7 @@ def _said(point: Point) -> dict[str, str]:
     return {
         "gain_text": f"{point['gain']:+.1f} %".replace("-", "−"),
         "loss_text": f"{point['loss']:.2f} margins" if point["loss"] > 0 else "nothing",
-        "label": version if version and not point["now"] else " · ".join(filter(None, (version, run))),
+        "label": version if point["past"] else " · ".join(filter(None, (version, run))),
     }
 
 

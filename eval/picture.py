@@ -53,9 +53,9 @@ def draw(points: Sequence[dict[str, Any]], path: Sequence[dict[str, Any]], targe
         axes.annotate(
             point["label"],
             (point["gain"], loss),
-            xytext=(0, 8) if _is_past(point) else (9, 5),
+            xytext=(0, 8) if point["past"] else (9, 5),
             textcoords="offset points",
-            ha="center" if _is_past(point) else "left",
+            ha="center" if point["past"] else "left",
             fontsize=9,
             fontweight="bold" if point["now"] else "normal",
             color=colour,
@@ -74,8 +74,3 @@ def draw(points: Sequence[dict[str, Any]], path: Sequence[dict[str, Any]], targe
 def _within(loss: float) -> float:
     """Cut to what the picture shows."""
     return max(-1.0, min(FARTHEST, loss))
-
-
-def _is_past(point: dict[str, Any]) -> bool:
-    """Whether it is an earlier champion: the path leaves it to the right, so its label is above."""
-    return bool(point["version"]) and not point["now"]

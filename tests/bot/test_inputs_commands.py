@@ -8,7 +8,7 @@ import itertools
 import json
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from bot.app import LISTENERS, Bot
 from bot.workspace.records import User
 from storage.ledger import Ledger
 from storage.settings import Settings
@@ -38,7 +39,7 @@ _digests = (f"{n:064x}" for n in itertools.count(1))
 class Office(Stage):
     """The same workspace, with people who look like admins and are none, and what a command or click leaves there."""
 
-    wake_runs: Callable[[], None]
+    bot: Bot
 
     def command(self, user: str, text: str, command: str = "/retrain", channel: str = OPS) -> list[str]:
         """Type it; it must be acked. What only this person was told."""
@@ -79,11 +80,12 @@ class Office(Stage):
         return [m["text"] for m in self.slack.ephemerals(user)[before:]]
 
     def settle(self) -> None:
-        """Until no listener is at work: they act after their ack."""
+        """Until no listener is at work: they act after their ack. Every thread of theirs must come to the meeting."""
         self.quiet()
-        before = -1
-        while before != (before := len(self.slack.journal)):
-            threading.Event().wait(0.04)
+        meeting, listeners = threading.Barrier(LISTENERS), self.bot.bolt.listener_runner.listener_executor
+        for there in [listeners.submit(meeting.wait, 20) for _ in range(LISTENERS)]:
+            there.result()
+        self.quiet()
 
     @contextmanager
     def members(self, channel: str, *users: str) -> Iterator[None]:
@@ -128,7 +130,9 @@ def people(slack: Any) -> None:
 
 @pytest.fixture
 def office(live: Live, engine: ModelServer, settings: Settings, people: None, tmp_path: Path) -> Iterator[Office]:
-    yield Office(live.slack, live.ledger, engine, settings, tmp_path, wake_runs=lambda: live.bot.workers.wake("runs"))
+    office = Office(live.slack, live.ledger, engine, settings, tmp_path, bot=live.bot)
+    yield office
+    office.settle()
     with live.ledger.connections.write() as db:
         for table in ("audit", "promotions", "reports", "decisions", "run_events", "runs", "adapters"):
             db.execute(f"DELETE FROM {table}")
@@ -275,7 +279,7 @@ def card(office: Office) -> tuple[str, str]:
     """(the card's ts, the value of its buttons) of a new run that the gate lets through."""
     digest, runs = next(_digests), office.ledger.runs
     run_id = runs.request(reason="command", requested_by=INES, overrides={}, channel=OPS)
-    office.wake_runs()
+    office.bot.workers.wake("runs")
     office.slack.wait_for(lambda: (run := runs.get(run_id)) and run.message_ts, timeout=20)
     run = runs.claim(owner="worker", lease_s=60)
     assert run is not None and run.message_ts is not None

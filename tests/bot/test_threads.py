@@ -106,6 +106,7 @@ def test_after_a_matter_is_resolved_a_person_can_be_called_again(slack: Any, peo
     slack.wait_for(lambda: state(people.ledger, ts) == "resolved")
     slack.click("U0MIA", SUPPORT, bots(slack, SUPPORT, ts)[0]["ts"], "evenkeel_person")
     slack.wait_for(lambda: len(bots(slack, SUPPORT, ts)) == 3)
+    slack.wait_for(people.quiet)
 
     assert state(people.ledger, ts) == "waiting" and "asks for a person" in bots(slack, SUPPORT, ts)[2]["text"]
 

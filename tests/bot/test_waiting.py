@@ -53,7 +53,10 @@ def test_who_waits_sees_their_place_and_moves_up(slack: Any, live: Live, engine:
 def test_a_question_that_waits_can_be_stopped(slack: Any, live: Live, engine: ModelServer) -> None:
     live.set(answer_deadline_s=60)
     engine.mode = "held"
-    asked = [slack.say("U0MIA", SUPPORT, ASK) for _ in range(3)]
+    asked = []
+    for _ in range(3):
+        asked.append(slack.say("U0MIA", SUPPORT, ASK))
+        slack.wait_for(lambda: live.ledger.inbox.depth() == len(asked))  # Slack's own events arrive in any order
     slack.wait_for(lambda: bots(slack, SUPPORT, asked[2]))
     slack.click("U0MIA", SUPPORT, bots(slack, SUPPORT, asked[2])[0]["ts"], "evenkeel_stop")
     engine.release.release(2)

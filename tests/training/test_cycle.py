@@ -119,7 +119,10 @@ def test_a_search_judges_weaker_copies_until_one_passes_and_goes_on_where_it_was
     def child(step: str, job: Any, beat: Any) -> dict[str, Any]:
         if step == "score":
             scored.append(scale_of(dict(job["subjects"])["candidate"]))
-            if len(scored) == 2:
+            if len(scored) == 2:  # as if the copy before had been measured beside the base once more
+                base = ledger.scores.card(run_id, "base")
+                assert base is not None
+                ledger.scores.add_card(base, run_id=run_id, subject="again")
                 raise KeyboardInterrupt
         return run_child(step, job, beat)
 
@@ -135,6 +138,7 @@ def test_a_search_judges_weaker_copies_until_one_passes_and_goes_on_where_it_was
     assert scored == [1.0, 0.85, 0.85, 0.7] and run.state == "decided" and scale_of(str(run.adapter_digest)) == 0.7
     last = ledger.promotions.decision(run.decision_id or 0)
     assert last and last.candidate_digest == run.adapter_digest and last.policy["scales"] == 5
+    assert set(last.evidence) == {"base", "candidate"}
     made = [row[0] for row in ledger.connections.db.execute("SELECT verdict FROM decisions WHERE run_id=?", (run_id,))]
     assert len(made) == 3 and ledger.verify() == ()
 
