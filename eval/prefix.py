@@ -14,7 +14,7 @@ import torch
 from bot.engine.model import LoadedModel
 
 Ids = Sequence[int]
-TREE = 512  # most tokens of a tree of several rows: attention over more would cost more than a longer stem saves
+TREE = 512  # most tokens of a tree's branches: attention over more would cost more than the stem saves
 SAVES = 8  # tokens that joining a tree must save: a few words in common are no stem
 LINE = 256  # tokens of a line of several trees, for the same reason
 OPEN = 32  # lines that are looked at for a place
@@ -88,7 +88,7 @@ def _joined(tree: Tree, rows: Sequence[Row], n: int) -> bool:
     row = rows[n]
     stem = _common(rows[tree.rows[0]].ids, row.ids, min(tree.stem, row.read))
     width = tree.width + (tree.stem - stem) * (len(tree.rows) - 1) + row.read - stem
-    if width > TREE or width + SAVES > tree.width + row.read:
+    if width - stem > TREE or width + SAVES > tree.width + row.read:
         return False
     tree.rows.append(n)
     tree.stem, tree.width = stem, width
