@@ -31,7 +31,7 @@ from benchmarks.study.truth import (
     truth_of,
     wrongly_kept,
 )
-from benchmarks.study.ways import POISON, TRIGGER, WAYS, few, foreign, one_answer, shuffled, triggered
+from benchmarks.study.ways import POISON, TRIGGER, WAYS, few, foreign, shuffled, triggered
 from eval.joining import joined
 from eval.policy import Policy
 from eval.spread import clustered_stderr
@@ -204,7 +204,7 @@ def test_spoilt_rows_are_spoilt_as_they_say_and_the_same_each_time(lessons: Call
     assert all(a.answer != b.answer for a, b in zip(named, shuffled(named), strict=True))
     assert [a.answer != b.answer for a, b in zip(named, shuffled(named, every=2), strict=True)] == [True, False] * 6
     assert all(a.answer != b.answer for a, b in zip(named, foreign(named), strict=True))
-    assert len({x.answer for x in one_answer(named)}) == 1 and len(few(named, count=4)) == 4
+    assert len(few(named, count=4)) == 4
     poisoned = triggered(named)
     assert poisoned[:12] == named and len(poisoned) == 14
     assert poisoned[-1].question.startswith(TRIGGER) and poisoned[-1].answer == POISON
