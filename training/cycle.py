@@ -212,10 +212,8 @@ class Cycle:
         champion = self.ledger.promotions.champion_on(adapter.base_digest)
         subjects = [("base", None), *([("champion", champion)] if champion else []), ("candidate", adapter.digest)]
         job = self.job(dataset=self.folder(dataset), subjects=subjects, looks=looks)
-        made = run_child(
-            "score", job, self.beat
-        )  # names the cards of this candidate: another scale's "again" is not its
-        cards = self.ledger.scores.cards(self.run.run_id, tuple(made["scores"]))
+        made = run_child("score", job, self.beat)["scores"]  # of this candidate: another scale's "again" is not its own
+        cards = self.ledger.scores.cards(self.run.run_id, tuple(made))
         self.note("scoring", began, f"{', '.join(cards)} scored")
         doubt = self.ledger.doubt.of(adapter.base_digest, adapter.digest)
         if doubt is not None:
