@@ -61,6 +61,12 @@ def tiny_model(tiny_folder: Path) -> LoadedModel:
 
 
 @pytest.fixture(scope="session")
+def exact(tiny_folder: Path) -> LoadedModel:
+    """The tiny model in float32: what is left between two ways to compute is rounding alone."""
+    return LoadedModel.load(tiny_folder, device="cpu", dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
 def adapters(tiny_folder: Path, tiny_model: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Digests of two different adapters, loaded beside the base."""
     return tuple(tiny_model.add_adapter(_adapter(tiny_folder, tmp_path_factory.mktemp("weights"), s)) for s in (1, 2))  # type: ignore[return-value]

@@ -21,12 +21,6 @@ from eval.lm import AnswererLM, continuations
 from eval.prefix import Row, grow, lay, log_likelihoods, passes
 
 
-@pytest.fixture(scope="module")
-def exact(tiny_folder: Path) -> LoadedModel:
-    """The tiny model in float32: what is left between two ways to compute is rounding alone."""
-    return LoadedModel.load(tiny_folder, device="cpu", dtype=torch.float32)
-
-
 def row(context: list[int], continuation: list[int]) -> Row:
     return Row(ids=[*context, *continuation], size=len(continuation))
 

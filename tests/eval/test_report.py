@@ -171,7 +171,7 @@ def test_the_champions_path_is_drawn_through_their_versions_and_not_through_who_
 
 
 def test_the_picture_has_the_path_where_there_is_one(tmp_path: Path) -> None:
-    champions = [{"run_id": n, "version": n, "verdict": "PROMOTE", "gain": 9.0 * n, "loss": 0.4 * n, "label": f"v{n}", "now": n == 2} for n in (1, 2)]  # fmt: skip
+    champions = [{"run_id": n, "version": n, "verdict": "PROMOTE", "gain": 9.0 * n, "loss": 0.4 * n, "label": f"v{n}", "now": n == 2, "past": n == 1} for n in (1, 2)]  # fmt: skip
 
     drawn = [draw(champions, path, tmp_path / f"{n}.png").read_bytes() for n, path in enumerate(([], champions))]
 
