@@ -213,7 +213,7 @@ class Cycle:
         subjects = [("base", None), *([("champion", champion)] if champion else []), ("candidate", adapter.digest)]
         job = self.job(dataset=self.folder(dataset), subjects=subjects, looks=looks)
         made = run_child("score", job, self.beat)["scores"]  # of this candidate: another scale's "again" is not its own
-        cards = self.ledger.scores.cards(self.run.run_id, tuple(made))
+        cards = self.ledger.scores.cards(self.run.run_id, made)
         self.note("scoring", began, f"{', '.join(cards)} scored")
         doubt = self.ledger.doubt.of(adapter.base_digest, adapter.digest)
         if doubt is not None:

@@ -81,7 +81,6 @@ class Office(Stage):
 
     def settle(self) -> None:
         """Until no listener is at work: they act after their ack. Every thread of theirs must come to the meeting."""
-        self.quiet()
         meeting, listeners = threading.Barrier(LISTENERS), self.bot.bolt.listener_runner.listener_executor
         for there in [listeners.submit(meeting.wait, 20) for _ in range(LISTENERS)]:
             there.result()

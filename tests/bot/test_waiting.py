@@ -31,13 +31,19 @@ def limits(live: Live) -> Iterator[Any]:
     intake._settings = before
 
 
+def in_line(slack: Any, live: Live, *users: str) -> list[str]:
+    """Each asks once the one before is in the queue, since Slack's own events arrive in any order; the questions' ts."""
+    asked = list[str]()
+    for user in users:
+        asked.append(slack.say(user, SUPPORT, ASK))
+        slack.wait_for(lambda: live.ledger.inbox.depth() == len(asked))
+    return asked
+
+
 def test_who_waits_sees_their_place_and_moves_up(slack: Any, live: Live, engine: ModelServer) -> None:
     live.set(answer_deadline_s=60)
     engine.mode, engine.text = "held", "word " * 40
-    asked = []
-    for user in ("U0MIA", "U0JONAS", "U0ASHA", "U0TOM", "U0MIA"):
-        asked.append(slack.say(user, SUPPORT, ASK))
-        slack.wait_for(lambda: live.ledger.inbox.depth() == len(asked))  # Slack's own events arrive in any order
+    asked = in_line(slack, live, "U0MIA", "U0JONAS", "U0ASHA", "U0TOM", "U0MIA")
 
     for place in (3, 2, 1):
         slack.wait_for(lambda place=place: f"no. {place} in the queue" in str(bots(slack, SUPPORT, asked[4])))
@@ -53,10 +59,7 @@ def test_who_waits_sees_their_place_and_moves_up(slack: Any, live: Live, engine:
 def test_a_question_that_waits_can_be_stopped(slack: Any, live: Live, engine: ModelServer) -> None:
     live.set(answer_deadline_s=60)
     engine.mode = "held"
-    asked = []
-    for _ in range(3):
-        asked.append(slack.say("U0MIA", SUPPORT, ASK))
-        slack.wait_for(lambda: live.ledger.inbox.depth() == len(asked))  # Slack's own events arrive in any order
+    asked = in_line(slack, live, "U0MIA", "U0MIA", "U0MIA")
     slack.wait_for(lambda: bots(slack, SUPPORT, asked[2]))
     slack.click("U0MIA", SUPPORT, bots(slack, SUPPORT, asked[2])[0]["ts"], "evenkeel_stop")
     engine.release.release(2)

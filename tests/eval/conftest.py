@@ -67,9 +67,15 @@ def exact(tiny_folder: Path) -> LoadedModel:
 
 
 @pytest.fixture(scope="session")
-def adapters(tiny_folder: Path, tiny_model: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+def weights(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The folders of two different adapters."""
+    return tuple(_adapter(tiny_folder, tmp_path_factory.mktemp("weights"), s) for s in (1, 2))  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="session")
+def adapters(tiny_model: LoadedModel, weights: tuple[Path, Path]) -> tuple[str, str]:
     """Digests of two different adapters, loaded beside the base."""
-    return tuple(tiny_model.add_adapter(_adapter(tiny_folder, tmp_path_factory.mktemp("weights"), s)) for s in (1, 2))  # type: ignore[return-value]
+    return tuple(map(tiny_model.add_adapter, weights))  # type: ignore[return-value]
 
 
 def _adapter(tiny_folder: Path, weights: Path, seed: int) -> Path:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,9 +94,11 @@ def judged(base: Scorecard, candidate: Scorecard) -> Decision:
     return decide(base=base, champion=None, candidate=candidate, policy=POLICY)
 
 
-def test_the_rounds_of_real_benchmarks_together_are_the_whole_item_by_item(small: Settings, exact: LoadedModel) -> None:
+def test_the_rounds_of_real_benchmarks_together_are_the_whole_item_by_item(
+    small: Settings, exact: LoadedModel, weights: tuple[Path, Path]
+) -> None:
     plan = plan_from(small.model_copy(update={"suite_items": 14}))
-    sliced, who = [b for b in plan.general if b.rounds], Answerer(model=exact, adapter=None)
+    sliced, who = [b for b in plan.general if b.rounds], Answerer(model=exact, adapter=exact.add_adapter(weights[0]))
 
     assert [b.name for b in sliced] == ["languages", "arithmetic", "refusal", "honesty"]
     for benchmark in sliced:
