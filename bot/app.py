@@ -27,13 +27,12 @@ from bot.intake import Intake
 from bot.model_view import ModelView
 from bot.models import Models, models_of
 from bot.once import Once
-from bot.people import BACK_ACTION, RESOLVE_ACTION, TAKE_ACTION, People
+from bot.people import People
 from bot.privacy import Privacy
 from bot.queue_notes import QueueNotes
 from bot.reactions import Reactions
 from bot.reasons import Reasons
 from bot.reconcile import Reconcile
-from bot.replies import private
 from bot.retrain_form import RetrainForm
 from bot.review import Review
 from bot.roles import Roles
@@ -115,7 +114,6 @@ def build_bot(settings: Settings, ledger: Ledger, client: PacedClient, me: Me) -
         workers.add("adapters", models.follow, pause_s=1.0)
     workers.add("leases", asking.extend_leases, pause_s=asking.lease_s / 4)
     bolt = build_app(settings, ledger, client, roles=roles, intake=intake)
-    add_people(bolt, people, client)
     commands = Commands(settings=settings, ledger=ledger, roles=roles)
     approval = Approval(ledger=ledger, client=client, commands=commands, watch=watch, trial=trial)
     approval.listen(bolt)
@@ -177,17 +175,3 @@ def build_app(settings: Settings, ledger: Ledger, client: WebClient, *, roles: R
 
 def show_home(client: WebClient, roles: Roles, ledger: Ledger, settings: Settings, user: str) -> None:
     client.views_publish(user_id=user, view=home(roles.role_of(user), ledger, settings, user=user))
-
-
-def add_people(app: App, people: People, client: WebClient) -> None:
-    """The buttons under a call for a person."""
-
-    def on_press(ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
-        ack()
-        user, channel = body["user"]["id"], body["container"]["channel_id"]
-        thread_ts = body["container"].get("thread_ts")
-        said = people.press(user, action["action_id"], action.get("value") or "")
-        private(client, channel, user, said, thread_ts=thread_ts)
-
-    for name in (TAKE_ACTION, RESOLVE_ACTION, BACK_ACTION):
-        app.action(name)(on_press)

@@ -3,6 +3,7 @@
     question   the bot is spoken to            remark    somebody else writes in a thread of the bot's
     reaction   a vote, by emoji or button      person    somebody asks for a person
     stop       somebody presses Stop           deletion  a question was deleted
+    handover   a button under a call is pressed: take it, resolved, hand back to the bot
 
 Knows Slack's shapes; what must be known of a thread is asked of `Known`.
 """
@@ -17,7 +18,11 @@ from bot.slack import Me
 FEEDBACK_ACTION = "evenkeel_feedback"
 PERSON_ACTION = "evenkeel_person"
 STOP_ACTION = "evenkeel_stop"
+TAKE_ACTION, RESOLVE_ACTION, BACK_ACTION = "evenkeel_take", "evenkeel_resolve", "evenkeel_back"
+HANDOVERS = (TAKE_ACTION, RESOLVE_ACTION, BACK_ACTION)
+KEPT_ACTIONS = (FEEDBACK_ACTION, PERSON_ACTION, STOP_ACTION, *HANDOVERS)
 TS = re.compile(r"[0-9]{1,12}\.[0-9]{1,9}")
+THREAD = re.compile(rf"([A-Z0-9]{{2,30}}):({TS.pattern})")  # what a button under a call carries
 READABLE_SUBTYPES = (None, "file_share", "thread_broadcast")
 
 
@@ -174,7 +179,7 @@ def _press(body: dict[str, Any]) -> dict[str, Any] | None:
     """The click on a button that is kept like an event, if this payload is one."""
     actions = body.get("actions") if body.get("type") == "block_actions" else None
     found = actions[0] if isinstance(actions, list) and actions else None
-    kept = isinstance(found, dict) and found.get("action_id") in (FEEDBACK_ACTION, PERSON_ACTION, STOP_ACTION)
+    kept = isinstance(found, dict) and found.get("action_id") in KEPT_ACTIONS
     return found if kept and isinstance(body.get("container"), dict) else None
 
 
@@ -186,15 +191,21 @@ def _clicked(body: dict[str, Any], click: dict[str, Any]) -> Arrival | None:
     value, at = _text(click, "value"), _text(click, "action_ts")
     if not user or not channel or not TS.fullmatch(ts) or not TS.fullmatch(at):
         return None
-    if click["action_id"] == FEEDBACK_ACTION:
+    action, thread_ts = click["action_id"], _text(place, "thread_ts")
+    if action == FEEDBACK_ACTION:
         payload = {"user": user, "button": value, "event_ts": at, "author_known": True}
         name, kind = f"click:{channel}:{ts}:{user}:{at}", "reaction"
         if value not in ("up", "down"):
             return None
+    elif action in HANDOVERS:
+        thread = THREAD.fullmatch(value)
+        if thread is None:
+            return None
+        payload = {"user": user, "action": action, "room": channel, "under": thread_ts or None, "thread_ts": thread[2]}
+        name, kind, channel = f"handover:{channel}:{ts}:{user}:{at}", "handover", thread[1]
     else:
-        thread_ts = _text(place, "thread_ts")
         payload = {"user": user, "thread_ts": thread_ts if TS.fullmatch(thread_ts) else ts}
-        kind = "person" if click["action_id"] == PERSON_ACTION else "stop"
+        kind = "person" if action == PERSON_ACTION else "stop"
         name = f"{kind}:{channel}:{ts}:{user}:{at}"
     return Arrival(event_id=name, kind=kind, channel=channel, ts=ts, payload=payload)
 

@@ -1,4 +1,5 @@
-"""When people have the word: a person is called, an agent takes over, somebody presses Stop, a question is deleted.
+"""When people have the word: a person is called, an agent takes over or hands back, somebody presses Stop, a question is
+deleted.
 
 Promise: who asked for a person gets one call, with a summary that can ping nobody but the group; once it stands, the bot is
 silent in that thread until the matter is resolved, handed back, or the bot is named. Where no call can stand, whoever asked
@@ -12,6 +13,7 @@ from typing import Any
 import structlog
 
 from bot.answer_view import Part, actions, button, section
+from bot.arrivals import BACK_ACTION, RESOLVE_ACTION, TAKE_ACTION
 from bot.asking import DELETION
 from bot.delivery import Delivery, NotNow
 from bot.phrases import phrase
@@ -27,9 +29,8 @@ from storage.settings import Settings
 from storage.threads import Thread
 
 log = structlog.get_logger()
-KINDS = ("person", "stop", "remark", "deletion", "excess")
+KINDS = ("person", "handover", "stop", "remark", "deletion", "excess")
 EVENT_TYPE = "evenkeel_person"
-TAKE_ACTION, RESOLVE_ACTION, BACK_ACTION = "evenkeel_take", "evenkeel_resolve", "evenkeel_back"
 LEASE_S = 60.0
 MAX_ATTEMPTS = 8
 EXCESS_NOTE_EVERY_S = 60.0
@@ -69,6 +70,8 @@ class People:
         match item.kind:
             case "person":
                 self.call_person(item)
+            case "handover":
+                self.hand_over(item)
             case "stop":
                 self.stop(item)
             case "remark":
@@ -248,15 +251,21 @@ class People:
         private(self.client, item.channel, user, text, thread_ts=place if place != item.ts else None)
         self.ledger.inbox.finish(item, note="told")
 
-    # The buttons under a call. They return what the person reads, privately.
+    # The buttons under a call
 
-    def press(self, user: str, action: str, value: str) -> str:
-        """Take it, resolve it, or hand it back. Only agents and admins; the asker may resolve."""
-        channel, _, thread_ts = value.partition(":")
-        thread = self.ledger.threads.get(self.delivery.me.team, channel, thread_ts)
+    def hand_over(self, item: InboxItem) -> None:
+        """Take it, resolve it, or hand it back; whoever pressed reads privately what became of it."""
+        user, action = item.payload["user"], item.payload["action"]
+        thread = self.ledger.threads.get(item.team, item.channel, item.payload["thread_ts"])
+        said = self._pressed(thread, user, action)
+        private(self.client, item.payload["room"], user, said, thread_ts=item.payload["under"])
+        self.ledger.inbox.finish(item)
+
+    def _pressed(self, thread: Thread, user: str, action: str) -> str:
+        """Only agents and admins may; the asker may resolve."""
         if thread.state == "bot":
             return "The bot has the word in that thread already."
-        asker = user in self.ledger.exchanges.askers(thread.team, channel, thread_ts)
+        asker = user in self.ledger.exchanges.askers(thread.team, thread.channel, thread.thread_ts)
         role = self.roles.role_of(user)
         if role not in TEAM and not (asker and action == RESOLVE_ACTION):
             return UNKNOWN if role == "unknown" else NOT_YOURS
@@ -268,7 +277,7 @@ class People:
         thread = self.ledger.threads.set(thread, state, person=user)  # type: ignore[arg-type]
         self._mark_session(thread, {"person": "suspended", "resolved": "closed", "bot": "active"}[state])
         self._rewrite_call(thread, f"<@{user}> {words}, {self.ledger.clock():%H:%M} UTC.", open_still=state == "person")
-        self.ledger.audit(user, f"thread_{state}", {"channel": channel, "thread_ts": thread_ts})
+        self.ledger.audit(user, f"thread_{state}", {"channel": thread.channel, "thread_ts": thread.thread_ts})
         return {
             "person": "It is yours; I stay silent in that thread.",
             "resolved": "Resolved. I answer there again when I am asked.",

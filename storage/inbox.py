@@ -34,7 +34,8 @@ class Inbox:
     def claim(self, *, owner_kinds: tuple[str, ...], lease_s: float, inbox_id: int | None = None) -> InboxItem | None:
         """The oldest open item of these kinds that nobody holds (or this one), leased to the caller, or None.
 
-        The questions of one thread are handed out one after the other, in the order in which they were asked.
+        The questions of one thread are handed out one after the other, in the order in which they were asked; so are the
+        calls for a person there and what is pressed under them.
         """
         now = self._clock()
         if self._claimable(owner_kinds, inbox_id, to_text(now)) is None:
@@ -57,9 +58,11 @@ class Inbox:
         found = self._connections.db.execute(
             f"SELECT inbox_id FROM inbox i WHERE state IN ('new','leased') AND kind IN ({marks})"
             " AND (not_before IS NULL OR not_before <= ?) AND (state = 'new' OR lease_until < ?)"
-            " AND (kind <> 'question' OR NOT EXISTS (SELECT 1 FROM inbox e WHERE e.state IN ('new','leased')"
-            "  AND e.kind = 'question' AND e.ts < i.ts AND e.channel = i.channel AND"
-            "  json_extract(e.payload, '$.thread_ts') = json_extract(i.payload, '$.thread_ts')))"
+            " AND (kind NOT IN ('question','handover') OR NOT EXISTS (SELECT 1 FROM inbox e"
+            "  WHERE e.state IN ('new','leased') AND e.channel = i.channel"
+            "  AND json_extract(e.payload, '$.thread_ts') = json_extract(i.payload, '$.thread_ts')"
+            "  AND CASE i.kind WHEN 'question' THEN e.kind = 'question' AND e.ts < i.ts"
+            "      ELSE e.kind IN ('person','handover') AND e.inbox_id < i.inbox_id END))"
             f"{chosen} ORDER BY inbox_id LIMIT 1",
             (*kinds, now, now, *(() if inbox_id is None else (inbox_id,))),
         ).fetchone()

@@ -36,7 +36,7 @@ class InboxItem:
 
     inbox_id: int
     event_id: str
-    kind: str  # question | remark | excess | reaction | person | stop | deletion
+    kind: str  # question | remark | excess | reaction | person | handover | stop | deletion
     team: str
     channel: str
     ts: str

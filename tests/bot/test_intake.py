@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bot.arrivals import sort
+from bot.arrivals import is_ours_to_store, sort
 from bot.intake import Intake
 from bot.slack import Me
 from storage.errors import Busy
@@ -229,3 +229,36 @@ def test_a_press_on_a_feedback_button_is_stored_before_the_ack(ledger: Ledger) -
 
     item = ledger.inbox.claim(owner_kinds=("reaction",), lease_s=5)
     assert item is not None and item.payload["button"] == "up" and ledger.inbox.depth() == 1
+
+
+PRESSED = {"action_id": "evenkeel_take", "value": "D0MIA:1.000001", "action_ts": "2.000001"}
+
+
+def under_a_call(**changes: Any) -> dict[str, Any]:
+    """A press under a direct message's call, which stands in a channel of its own."""
+    place = {"channel_id": "C0OPS", "message_ts": "1.000009"}
+    click = {**PRESSED, **changes}
+    return {"type": "block_actions", "user": {"id": "U0ASHA"}, "container": place, "actions": [click]}
+
+
+def test_a_press_under_a_call_is_stored_at_the_thread_that_it_is_about(ledger: Ledger) -> None:
+    receive = Intake(SETTINGS, ledger, ME, lambda _: None).receive
+    for _ in range(2):
+        receive(under_a_call(), lambda: None)
+
+    item = ledger.inbox.claim(owner_kinds=("handover",), lease_s=5)
+    assert item is not None and ledger.inbox.depth() == 1 and item.channel == "D0MIA"
+    assert item.payload == {
+        "user": "U0ASHA",
+        "action": "evenkeel_take",
+        "thread_ts": "1.000001",
+        "room": "C0OPS",
+        "under": None,
+    }
+
+
+@pytest.mark.parametrize("value", [None, "", "D0MIA", "D0MIA:", ":1.1", "d0:1.1", "D0MIA:1.1:2", "\ud83d:1.1"])
+def test_a_press_whose_button_names_no_thread_is_not_kept(value: str | None) -> None:
+    body = under_a_call(value=value)
+
+    assert is_ours_to_store(body) and sort(body, ME, Threads()) is None

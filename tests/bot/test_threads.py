@@ -1,11 +1,13 @@
 """Who has the word in a thread: the bot, a person who was called, a person who took over; and how to get rid of it all."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from bot.people import BACK_ACTION, RESOLVE_ACTION, TAKE_ACTION, summary
+from bot.arrivals import BACK_ACTION, RESOLVE_ACTION, TAKE_ACTION
+from bot.people import People, summary
 from storage.ledger import Ledger
 from tests.bot.conftest import ASK, OPS, SUPPORT, Live
 from tests.bot.model_server import ModelServer
@@ -84,6 +86,30 @@ def test_taking_resolving_and_handing_back_change_who_answers(slack: Any, people
 
     slack.say("U0MIA", SUPPORT, "and on Windows?", thread_ts=ts)
     assert len(final(slack, SUPPORT, ts, count=3)) == 3
+
+
+def test_a_press_on_a_call_that_stands_but_is_not_noted_yet_is_kept_and_counts(
+    slack: Any, people: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say, pressed = People._say_call, threading.Event()
+
+    def say_and_dawdle(*args: Any, **more: Any) -> str:
+        note_ts = say(*args, **more)
+        assert pressed.wait(10)
+        return note_ts
+
+    monkeypatch.setattr(People, "_say_call", say_and_dawdle)
+    ts, answer = asked(slack)
+    slack.click("U0MIA", SUPPORT, answer, "evenkeel_person")
+    slack.wait_for(lambda: len(bots(slack, SUPPORT, ts)) == 2)
+    for action in (TAKE_ACTION, RESOLVE_ACTION):
+        slack.click("U0ASHA", SUPPORT, bots(slack, SUPPORT, ts)[1]["ts"], action)
+    assert state(people.ledger, ts) == "bot" and people.ledger.inbox.depth() == 3
+    pressed.set()
+
+    slack.wait_for(lambda: "marked it as resolved" in bots(slack, SUPPORT, ts)[1]["text"])
+    assert state(people.ledger, ts) == "resolved"
+    assert [a["action"] for a in people.ledger.audits()[:3]] == ["thread_resolved", "thread_person", "person_called"]
 
 
 def test_a_customer_may_resolve_their_own_call_and_nothing_else(slack: Any, people: Live) -> None:

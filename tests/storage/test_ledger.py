@@ -128,6 +128,26 @@ class TestInbox:
 
         assert ledger.inbox.claim(owner_kinds=("question",), lease_s=30) is None
 
+    def test_what_is_pressed_under_a_call_waits_for_the_call_and_for_earlier_presses(self, ledger: Ledger) -> None:
+        kinds = ("person", "handover")
+
+        def accept(event: str, kind: str, thread_ts: str) -> None:
+            payload = {"thread_ts": thread_ts}
+            ledger.inbox.accept(event_id=event, kind=kind, team="T", channel="C", ts=event, payload=payload)
+
+        accept("1", "person", "90.1")
+        accept("2", "handover", "90.1")
+        accept("3", "handover", "90.1")
+        accept("4", "handover", "80.1")
+        call = ledger.inbox.claim(owner_kinds=kinds, lease_s=30)
+        other = ledger.inbox.claim(owner_kinds=kinds, lease_s=30)
+        assert call and other and (call.event_id, other.event_id) == ("1", "4")
+        assert ledger.inbox.claim(owner_kinds=kinds, lease_s=30) is None
+
+        ledger.inbox.finish(call)
+        first = ledger.inbox.claim(owner_kinds=kinds, lease_s=30)
+        assert first and first.event_id == "2" and ledger.inbox.claim(owner_kinds=kinds, lease_s=30) is None
+
 
 class TestExchanges:
     def test_an_exchange_is_opened_once_and_answered_once_a_role(self, ledger: Ledger) -> None:
