@@ -1,25 +1,28 @@
 """One pass for rows that begin alike: a question with four choices is read once, not four times.
 
-Rows become trees: a stem that they share, and a branch for each. Trees are laid end to end into lines, so that hardly a
-token is padding; a mask lets a token see its own stem and branch alone; and logits are made only where a continuation
-is asked for. Knows a LoadedModel's pass, not benchmarks.
+Rows become trees: a stem that they share, and a branch for each. The trees of a pass lie end to end, so that no token is
+padding; attention goes from tree to tree, and a mask lets a token see its own stem and branch alone; and logits are made
+only where a continuation is asked for. Knows a LoadedModel's pass, not benchmarks.
 Source of the mask: Miao et al. 2024 (SpecInfer), arXiv 2305.09781; here the branches are choices instead of guesses.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
 
+from bot.engine.layers import product
 from bot.engine.model import LoadedModel
 
 Ids = Sequence[int]
 TREE = 512  # most tokens of a tree's branches: attention over more would cost more than the stem saves
 SAVES = 8  # tokens that joining a tree must save: a few words in common are no stem
-LINE = 256  # tokens of a line of several trees, for the same reason
-OPEN = 32  # lines that are looked at for a place
 PASS_TOKENS = 1_024  # tokens of one pass
-HEAD_ROWS = 128  # tokens whose logits exist at the same time: 25 MB that the processor's memory is not asked for anew
+WORDS = 2_048  # of the vocabulary whose logits exist at the same time: few enough to stay in the processor's cache
+TREES = "evenkeel_trees"  # the name by which transformers finds our attention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +47,6 @@ class Tree:
     width: int
 
 
-@dataclass(slots=True)
-class Line:
-    """Trees that lie one after the other."""
-
-    room: int
-    trees: list[Tree] = field(default_factory=list)
-    width: int = 0
-
-
 def log_likelihoods(
     model: LoadedModel, adapter: str | None, rows: Sequence[Row]
 ) -> Iterator[tuple[list[int], list[float]]]:
@@ -62,16 +56,16 @@ def log_likelihoods(
     least one id of context and one of continuation. Neighbours share a stem where it saves tokens, so rows of one item
     should follow one another.
     """
-    together = sees_everything(model)
+    together = reads_trees(model)
     trees = grow(rows) if together else [Tree([n], row.read, row.read) for n, row in enumerate(rows)]
-    for lines in passes(lay(trees) if together else [Line(tree.width, [tree], tree.width) for tree in trees]):
-        yield [n for line in lines for tree in line.trees for n in tree.rows], _one_pass(model, adapter, rows, lines)
+    for group in passes(trees, padded=not together):
+        yield [n for tree in group for n in tree.rows], _one_pass(model, adapter, rows, group, together=together)
 
 
-def sees_everything(model: LoadedModel) -> bool:
-    """Whether every layer attends to the whole past: only then may texts stand side by side in one line."""
+def reads_trees(model: LoadedModel) -> bool:
+    """Whether every layer attends to the whole past and lets us say how: only then may texts stand side by side."""
     kinds = getattr(model.model.config, "layer_types", None) or ["full_attention"]
-    return set(kinds) == {"full_attention"}
+    return set(kinds) == {"full_attention"} and bool(model.model.is_backend_compatible())
 
 
 def grow(rows: Sequence[Row]) -> list[Tree]:
@@ -99,93 +93,129 @@ def _common(one: Ids, other: Ids, most: int) -> int:
     return next((i for i in range(most) if one[i] != other[i]), most)
 
 
-def lay(trees: Sequence[Tree]) -> list[Line]:
-    """Trees into lines of about LINE tokens, wide ones first, each where there is room (first fit, decreasing)."""
-    lines: list[Line] = []
-    for tree in sorted(trees, key=lambda t: -t.width):
-        line = next((one for one in lines[-OPEN:] if one.width + tree.width <= one.room), None)
-        if line is None:
-            line = Line(max(LINE, tree.width))
-            lines.append(line)
-        line.trees.append(tree)
-        line.width += tree.width
-    return lines
-
-
-def passes(lines: Sequence[Line]) -> Iterator[list[Line]]:
-    """Lines of a like width together, at most PASS_TOKENS in a pass; the widest first."""
-    group: list[Line] = []
-    for line in sorted(lines, key=lambda one: -one.width):
-        if group and (len(group) + 1) * group[0].width > PASS_TOKENS:
+def passes(trees: Sequence[Tree], *, padded: bool) -> Iterator[list[Tree]]:
+    """Trees of at most PASS_TOKENS together, or a single longer one; the widest first. `padded`: all as wide as the widest."""
+    group: list[Tree] = []
+    taken = 0
+    for tree in sorted(trees, key=lambda one: -one.width):
+        width = group[0].width if group and padded else tree.width
+        if group and taken + width > PASS_TOKENS:
             yield group
-            group = []
-        group.append(line)
+            group, taken, width = [], 0, tree.width
+        group.append(tree)
+        taken += width
     if group:
         yield group
 
 
+Span = tuple[int, int, torch.Tensor | None]  # where a tree lies, and what is added to its attention; None: causal
+
+
 class _Sheet:
-    """The tensors of one pass, (B, W) each, and what is asked for: (row, flat position of its predictor, target)."""
+    """The tensors of one pass, (B, W) each: all trees in one line, or each in a line of its own, padded on the right.
 
-    def __init__(self, lines: Sequence[Line], rows: Sequence[Row]) -> None:
-        shape = (len(lines), lines[0].width)
-        self.ids, self.positions, self.tree, self.branch = (torch.zeros(shape, dtype=torch.long) for _ in range(4))
+    `asked`: (row, flat position of its predictor, target). `spans`: the trees of a single line.
+    """
+
+    def __init__(self, trees: Sequence[Tree], rows: Sequence[Row], *, together: bool, dtype: torch.dtype) -> None:
+        shape = (1, sum(t.width for t in trees)) if together else (len(trees), max(t.width for t in trees))
+        self.ids, self.positions = (torch.zeros(shape, dtype=torch.long) for _ in range(2))
         self.asked: list[tuple[int, int, int]] = []
-        for b, line in enumerate(lines):
-            start = 0
-            for number, tree in enumerate(line.trees, 1):
-                self._write(b, start, number, tree, rows)
-                start += tree.width
+        self.spans: list[Span] = []
+        start = 0
+        for tree in trees:
+            seen = self._write(start, tree, rows)
+            self.spans.append((start, start + tree.width, None if len(tree.rows) == 1 else _added(seen, dtype)))
+            start += tree.width if together else shape[1]
 
-    def _write(self, b: int, start: int, number: int, tree: Tree, rows: Sequence[Row]) -> None:
-        """One tree from `start` on; its stem is branch 0. Padding stays tree 0, which nobody reads."""
-        self.tree[b, start : start + tree.width] = number
-        self._copy(b, start, rows[tree.rows[0]].ids[: tree.stem], 0, 0)
-        at = start + tree.stem
-        for branch, n in enumerate(tree.rows, 1):
+    def _write(self, start: int, tree: Tree, rows: Sequence[Row]) -> torch.Tensor:
+        """One tree from the flat position `start` on; gives the number (W,) of each token's branch, the stem's is 0."""
+        branch, at = torch.zeros(tree.width, dtype=torch.long), tree.stem
+        self._copy(start, rows[tree.rows[0]].ids[: tree.stem], 0)
+        for number, n in enumerate(tree.rows, 1):
             row = rows[n]
-            self._copy(b, at, row.ids[tree.stem : row.read], tree.stem, branch)
+            self._copy(start + at, row.ids[tree.stem : row.read], tree.stem)
             for target in range(len(row.ids) - row.size, len(row.ids)):
-                place = start + target - 1 if target <= tree.stem else at + target - 1 - tree.stem
-                self.asked.append((n, b * self.ids.shape[1] + place, row.ids[target]))
+                place = target - 1 if target <= tree.stem else at + target - 1 - tree.stem
+                self.asked.append((n, start + place, row.ids[target]))
+            branch[at : at + row.read - tree.stem] = number
             at += row.read - tree.stem
+        return branch
 
-    def _copy(self, b: int, at: int, ids: Ids, first: int, branch: int) -> None:
+    def _copy(self, at: int, ids: Ids, first: int) -> None:
         end = at + len(ids)
-        self.ids[b, at:end] = torch.tensor(list(ids), dtype=torch.long)
-        self.positions[b, at:end] = torch.arange(first, first + len(ids))
-        self.branch[b, at:end] = branch
+        self.ids.view(-1)[at:end] = torch.tensor(list(ids), dtype=torch.long)
+        self.positions.view(-1)[at:end] = torch.arange(first, first + len(ids))
 
-    def visible(self) -> torch.Tensor:
-        """(B, 1, W, W): whether a token sees another, which comes before it in its own text."""
-        same_tree = self.tree[:, None, :] == self.tree[:, :, None]
-        on_its_way = (self.branch[:, None, :] == 0) | (self.branch[:, None, :] == self.branch[:, :, None])
-        return (same_tree & on_its_way).tril()[:, None]
+
+def _added(branch: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """(W, W): 0 where a token sees another, which comes before it in its own text, else minus infinity."""
+    seen = ((branch[None] == 0) | (branch[None] == branch[:, None])).tril()
+    return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, -torch.inf)
+
+
+def tree_attention(
+    module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: None,
+    *, spans: Sequence[Span], scaling: float | None = None, **_: Any,
+) -> tuple[torch.Tensor, None]:  # fmt: skip
+    """transformers' interface of attention: (1, heads, T, D) to (1, T, heads, D), each tree by itself."""
+    out = value.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
+    for start, stop, added in spans:
+        q, k, v = (each[:, :, start:stop] for each in (query, key, value))
+        seen = {"is_causal": True} if added is None else {"attn_mask": added}
+        out[:, start:stop] = scaled_dot_product_attention(q, k, v, scale=scaling, enable_gqa=True, **seen).transpose(
+            1, 2
+        )
+    return out, None
+
+
+AttentionInterface.register(TREES, tree_attention)
 
 
 @torch.inference_mode()
-def _one_pass(model: LoadedModel, adapter: str | None, rows: Sequence[Row], lines: Sequence[Line]) -> list[float]:
-    sheet, device = _Sheet(lines, rows), model.model.device
-    where = {"position_ids": sheet.positions.to(device)}
-    if any(len(line.trees) > 1 or len(line.trees[0].rows) > 1 for line in lines):
-        where["attention_mask"] = sheet.visible().to(device)
-    model.use(adapter, len(lines))
-    hidden = model.model.model(input_ids=sheet.ids.to(device), use_cache=False, **where).last_hidden_state
-    return _sums(model, hidden.flatten(0, 1), sheet.asked)
+def _one_pass(
+    model: LoadedModel, adapter: str | None, rows: Sequence[Row], trees: Sequence[Tree], *, together: bool
+) -> list[float]:
+    inner, device = model.model.model, model.model.device
+    sheet = _Sheet(trees, rows, together=together, dtype=model.model.dtype)
+    what = {"input_ids": sheet.ids.to(device), "position_ids": sheet.positions.to(device), "use_cache": False}
+    model.use(adapter, len(sheet.ids))
+    if not together:
+        return _sums(model, inner(**what).last_hidden_state.flatten(0, 1), sheet.asked)
+    way = model.model.config._attn_implementation
+    model.model.set_attn_implementation(TREES)
+    try:
+        spans = [(start, stop, added if added is None else added.to(device)) for start, stop, added in sheet.spans]
+        hidden = inner(**what, spans=spans).last_hidden_state
+    finally:
+        model.model.set_attn_implementation(way)
+    return _sums(model, hidden[0], sheet.asked)
 
 
 def _sums(model: LoadedModel, hidden: torch.Tensor, asked: Sequence[tuple[int, int, int]]) -> list[float]:
-    """(B·W, H) to each row's summed log-probability, in the order in which the rows were asked."""
-    log_p, by_place = [0.0] * len(asked), sorted(range(len(asked)), key=lambda i: asked[i][1])
-    for start in range(0, len(asked), HEAD_ROWS):
-        chosen = by_place[start : start + HEAD_ROWS]
-        places, which = torch.unique_consecutive(torch.tensor([asked[i][1] for i in chosen]), return_inverse=True)
-        logits = model.model.lm_head(hidden[places.to(hidden.device)]).float()
-        targets = torch.tensor([asked[i][2] for i in chosen], device=logits.device)
-        found = logits[which.to(logits.device), targets] - logits.logsumexp(1)[which.to(logits.device)]
-        for i, value in zip(chosen, found.tolist(), strict=True):
-            log_p[i] = value
+    """(N, H) to each row's summed log-probability, in the order in which the rows were asked."""
+    places, which = torch.unique(torch.tensor([place for _, place, _ in asked]), return_inverse=True)
+    targets = torch.tensor([target for _, _, target in asked], device=hidden.device)
+    head, device = model.model.lm_head, hidden.device
     sums: dict[int, float] = {}
-    for (row, _, _), value in zip(asked, log_p, strict=True):
+    values = _log_p(hidden[places.to(device)], head.weight, head.bias, which.to(device), targets)
+    for (row, _, _), value in zip(asked, values.tolist(), strict=True):
         sums[row] = sums.get(row, 0.0) + value
     return list(sums.values())
+
+
+def _log_p(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, which: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """(N,) float32 log-probability of each target after the row `which` of hidden (P, H); the vocabulary piece by piece."""
+    peak = torch.full((len(hidden),), -torch.inf, device=hidden.device)
+    total, found = torch.zeros_like(peak), torch.empty(len(targets), device=hidden.device)
+    for start in range(0, len(weight), WORDS):
+        piece = slice(start, start + WORDS)
+        logits = product(hidden, weight[piece], None if bias is None else bias[piece]).float()
+        here = (targets >= start) & (targets < start + logits.shape[1])
+        found[here] = logits[which[here], targets[here] - start]
+        higher = torch.maximum(peak, logits.amax(1))
+        total = total * (peak - higher).exp() + logits.sub_(higher[:, None]).exp_().sum(1)
+        peak = higher
+    return found - (peak + total.log())[which]

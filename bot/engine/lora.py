@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from bot.engine.layers import product
 from storage.digests import short
 from storage.errors import WeightsError
 
@@ -64,7 +65,7 @@ class RowLoRA(nn.Module):
         self.updates: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.linear(x)
+        y = product(x, self.linear.weight, self.linear.bias)
         for start, stop, digest in self.route.slices:
             update = self.updates.get(digest)
             if update is not None:

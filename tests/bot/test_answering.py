@@ -283,13 +283,14 @@ def test_logs_hold_no_message_text_and_no_secret(
     slack: Any,
     engine: ModelServer,
     ledger: Ledger,
-    start: Start,
+    live: Live,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     engine.text = "canary-answer"
     ts = slack.say("U0MIA", SUPPORT, "<@U0EVENKEEL> canary-question please")
     exchange(slack, ledger, ts, base=True)
+    slack.wait_for(live.quiet)
 
     printed = "".join(capsys.readouterr()) + caplog.text
     assert "answered" in printed

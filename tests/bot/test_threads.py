@@ -108,6 +108,7 @@ def test_a_press_on_a_call_that_stands_but_is_not_noted_yet_is_kept_and_counts(
     pressed.set()
 
     slack.wait_for(lambda: "marked it as resolved" in bots(slack, SUPPORT, ts)[1]["text"])
+    slack.wait_for(people.quiet)
     assert state(people.ledger, ts) == "resolved"
     assert [a["action"] for a in people.ledger.audits()[:3]] == ["thread_resolved", "thread_person", "person_called"]
 

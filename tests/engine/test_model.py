@@ -11,6 +11,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, LlamaForCausalLM
 
+from bot.engine.layers import MANY, product
 from bot.engine.model import LoadedModel
 from bot.engine.render import Renderer
 from storage.digests import digest_of_file
@@ -258,3 +259,21 @@ def test_the_converted_base_is_whole_speaks_english_and_renders_as_its_own_templ
     )
     assert prompt == model.renderer.tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
     assert "Paris" in said.text
+
+
+@pytest.mark.parametrize("shape", [(1, 48), (MANY - 1, 48), (MANY, 48), (3, 90, 48)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_product_is_torchs_own_for_few_rows_and_for_many(
+    shape: tuple[int, ...], dtype: torch.dtype, biased: bool
+) -> None:
+    dice = torch.Generator().manual_seed(1)
+    x, weight = (torch.randn(size, generator=dice).to(dtype) for size in (shape, (70, 48)))
+    bias = torch.randn(70, generator=dice).to(dtype) if biased else None
+    wanted = torch.nn.functional.linear(x, weight, bias)
+
+    with torch.inference_mode():
+        found = product(x, weight, bias)
+
+    assert found.dtype == dtype and found.shape == wanted.shape
+    torch.testing.assert_close(found, wanted, rtol=1e-5 if dtype == torch.float32 else 2e-2, atol=1e-4)

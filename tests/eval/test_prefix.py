@@ -1,6 +1,7 @@
 """Rows that share a pass: the same numbers as one row at a time, and lm-eval's own numbers, for fewer tokens."""
 
 import logging
+import math
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from bot.engine.model import LoadedModel
 from eval import prefix
 from eval.benchmark import Answerer
 from eval.lm import AnswererLM, continuations
-from eval.prefix import Row, grow, lay, log_likelihoods, passes
+from eval.prefix import Row, grow, log_likelihoods, passes
 
 
 def row(context: list[int], continuation: list[int]) -> Row:
@@ -53,6 +54,40 @@ def test_rows_that_share_a_pass_have_the_numbers_of_rows_alone(exact: LoadedMode
     assert told(exact, None, rows) == pytest.approx([alone(exact, None, one) for one in rows], abs=1e-3, rel=1e-5)
 
 
+@pytest.mark.parametrize("words", [1, 100, 258])
+def test_the_vocabulary_may_be_read_in_pieces(exact: LoadedModel, words: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = mixed(4)
+    whole = told(exact, None, rows)
+    monkeypatch.setattr(prefix, "WORDS", words)
+
+    assert told(exact, None, rows) == pytest.approx(whole, abs=1e-4)
+
+
+def test_logits_that_are_no_numbers_give_no_number(exact: LoadedModel) -> None:
+    word = exact.model.lm_head.weight.data[200]  # nobody asks for it, but it is in the sum over all words
+    before = word.clone()
+    word.fill_(torch.nan)
+    try:
+        found = told(exact, None, [row([9], [5, 6]), row([9], [7])])
+    finally:
+        word.copy_(before)
+
+    assert all(math.isnan(value) for value in found)
+
+
+def test_the_models_own_attention_is_back_after_a_pass_even_one_that_broke(
+    exact: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way = exact.model.config._attn_implementation
+    told(exact, None, mixed(5))
+    assert exact.model.config._attn_implementation == way != prefix.TREES
+
+    monkeypatch.setattr(prefix, "scaled_dot_product_attention", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        told(exact, None, mixed(5))
+    assert exact.model.config._attn_implementation == way
+
+
 def test_an_adapter_speaks_in_every_branch(tiny_model: LoadedModel, adapters: tuple[str, str]) -> None:
     rows = mixed(2)
 
@@ -69,6 +104,7 @@ def test_a_model_that_forgets_its_past_reads_whole_rows(exact: LoadedModel, monk
         model=SimpleNamespace(
             config=SimpleNamespace(layer_types=["full_attention", "sliding_attention"]),
             device="cpu",
+            dtype=torch.float32,
             lm_head=exact.model.lm_head,
             model=lambda **what: seen.append(what) or exact.model.model(**what),
         ),
@@ -104,7 +140,7 @@ def test_a_long_question_is_read_once_for_all_of_its_choices() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 700), st.integers(1, 4), st.integers(1, 30)), min_size=1, max_size=40))
-def test_every_row_lies_in_one_line_and_hardly_a_token_is_padding(items: list[tuple[int, int, int]]) -> None:
+def test_every_row_is_read_once_in_passes_that_are_not_too_large(items: list[tuple[int, int, int]]) -> None:
     rows = [
         row([n % 7 + 3] * length, [n, c] * size)
         for n, (length, choices, size) in enumerate(items)
@@ -112,15 +148,18 @@ def test_every_row_lies_in_one_line_and_hardly_a_token_is_padding(items: list[tu
     ]
 
     trees = grow(rows)
-    lines = [line for group in passes(lay(trees)) for line in group]
 
-    assert sorted(n for line in lines for tree in line.trees for n in tree.rows) == list(range(len(rows)))
-    assert all(line.width == sum(tree.width for tree in line.trees) <= max(line.room, 1) for line in lines)
+    assert sorted(n for tree in trees for n in tree.rows) == list(range(len(rows)))
     for tree in trees:
         assert len({tuple(rows[n].ids[: tree.stem]) for n in tree.rows}) == 1
         assert tree.width == tree.stem + sum(rows[n].read - tree.stem for n in tree.rows)
         assert tree.width - tree.stem <= prefix.TREE or len(tree.rows) == 1
-    assert all(len(group) * group[0].width <= max(prefix.PASS_TOKENS, group[0].width) for group in passes(lay(trees)))
+    for padded in (False, True):
+        groups = list(passes(trees, padded=padded))
+        assert sorted(map(id, trees)) == sorted(id(tree) for group in groups for tree in group)
+        for group in groups:
+            taken = len(group) * group[0].width if padded else sum(tree.width for tree in group)
+            assert taken <= prefix.PASS_TOKENS or len(group) == 1
 
 
 def test_lm_evals_own_model_class_gives_the_same_numbers_item_by_item(exact: LoadedModel, tiny_folder: Path) -> None:
