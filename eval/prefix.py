@@ -124,8 +124,8 @@ class _Sheet:
         self.spans: list[Span] = []
         start = 0
         for tree in trees:
-            seen = self._write(start, tree, rows)
-            self.spans.append((start, start + tree.width, None if len(tree.rows) == 1 else _added(seen, dtype)))
+            branch = self._write(start, tree, rows)
+            self.spans.append((start, start + tree.width, None if len(tree.rows) == 1 else _added(branch, dtype)))
             start += tree.width if together else shape[1]
 
     def _write(self, start: int, tree: Tree, rows: Sequence[Row]) -> torch.Tensor:
@@ -163,9 +163,8 @@ def tree_attention(
     for start, stop, added in spans:
         q, k, v = (each[:, :, start:stop] for each in (query, key, value))
         seen = {"is_causal": True} if added is None else {"attn_mask": added}
-        out[:, start:stop] = scaled_dot_product_attention(q, k, v, scale=scaling, enable_gqa=True, **seen).transpose(
-            1, 2
-        )
+        found = scaled_dot_product_attention(q, k, v, scale=scaling, enable_gqa=True, **seen)
+        out[:, start:stop] = found.transpose(1, 2)
     return out, None
 
 
