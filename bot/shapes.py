@@ -121,6 +121,8 @@ def _odd_part(part: Mapping[str, Any], depth: int) -> str | None:
     for name in LISTS:
         if name in part and not _are_objects(part[name]):
             return name
+    if part.get("response_urls", ()) is None:  # Bolt counts them where the name is there
+        return "response_urls"
     below = [(name, part[name]) for name in PARTS if part.get(name) is not None]
     below += [(name, each) for name in LISTS for each in part.get(name) or ()]
     for name, inner in below:

@@ -95,6 +95,10 @@ def test_one_odd_value_anywhere_is_either_told_or_harmless(payload: dict[str, An
         read(broken)
 
 
+def test_response_urls_that_bolt_would_count_in_vain_are_told() -> None:
+    assert strange({**FORM, "response_urls": None}) == "response_urls"
+
+
 @given(json_values)
 def test_any_json_gets_an_answer(value: Any) -> None:
     assert strange(value) is None or isinstance(strange(value), str)
