@@ -191,10 +191,10 @@ def _clicked(body: dict[str, Any], click: dict[str, Any]) -> Arrival | None:
     value, at = _text(click, "value"), _text(click, "action_ts")
     if not user or not channel or not TS.fullmatch(ts) or not TS.fullmatch(at):
         return None
-    action, thread_ts = click["action_id"], _text(place, "thread_ts")
+    action, thread_ts, press = click["action_id"], _text(place, "thread_ts"), f"{channel}:{ts}:{user}:{at}"
     if action == FEEDBACK_ACTION:
         payload = {"user": user, "button": value, "event_ts": at, "author_known": True}
-        name, kind = f"click:{channel}:{ts}:{user}:{at}", "reaction"
+        name, kind = f"click:{press}", "reaction"
         if value not in ("up", "down"):
             return None
     elif action in HANDOVERS:
@@ -202,11 +202,11 @@ def _clicked(body: dict[str, Any], click: dict[str, Any]) -> Arrival | None:
         if thread is None:
             return None
         payload = {"user": user, "action": action, "room": channel, "under": thread_ts or None, "thread_ts": thread[2]}
-        name, kind, channel = f"handover:{channel}:{ts}:{user}:{at}", "handover", thread[1]
+        name, kind, channel = f"handover:{press}", "handover", thread[1]
     else:
         payload = {"user": user, "thread_ts": thread_ts if TS.fullmatch(thread_ts) else ts}
         kind = "person" if action == PERSON_ACTION else "stop"
-        name = f"{kind}:{channel}:{ts}:{user}:{at}"
+        name = f"{kind}:{press}"
     return Arrival(event_id=name, kind=kind, channel=channel, ts=ts, payload=payload)
 
 

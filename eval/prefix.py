@@ -117,7 +117,7 @@ class _Sheet:
     `asked`: (row, flat position of its predictor, target). `spans`: the trees of a single line.
     """
 
-    def __init__(self, trees: Sequence[Tree], rows: Sequence[Row], *, together: bool, dtype: torch.dtype) -> None:
+    def __init__(self, trees: Sequence[Tree], rows: Sequence[Row], *, together: bool, like: torch.Tensor) -> None:
         shape = (1, sum(t.width for t in trees)) if together else (len(trees), max(t.width for t in trees))
         self.ids, self.positions = (torch.zeros(shape, dtype=torch.long) for _ in range(2))
         self.asked: list[tuple[int, int, int]] = []
@@ -125,7 +125,7 @@ class _Sheet:
         start = 0
         for tree in trees:
             branch = self._write(start, tree, rows)
-            self.spans.append((start, start + tree.width, None if len(tree.rows) == 1 else _added(branch, dtype)))
+            self.spans.append((start, start + tree.width, None if len(tree.rows) == 1 else _added(branch, like)))
             start += tree.width if together else shape[1]
 
     def _write(self, start: int, tree: Tree, rows: Sequence[Row]) -> torch.Tensor:
@@ -148,10 +148,12 @@ class _Sheet:
         self.positions.view(-1)[at:end] = torch.arange(first, first + len(ids))
 
 
-def _added(branch: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """(W, W): 0 where a token sees another, which comes before it in its own text, else minus infinity."""
-    seen = ((branch[None] == 0) | (branch[None] == branch[:, None])).tril()
-    return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, -torch.inf)
+def _added(branch: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """(W, W), where and of the type that `like` is: 0 where a token sees another, which comes before it in its own text,
+    else minus infinity.
+    """
+    seen = ((branch[None] == 0) | (branch[None] == branch[:, None])).tril().to(like.device)
+    return like.new_zeros(seen.shape).masked_fill(~seen, -torch.inf)
 
 
 def tree_attention(
@@ -176,7 +178,7 @@ def _one_pass(
     model: LoadedModel, adapter: str | None, rows: Sequence[Row], trees: Sequence[Tree], *, together: bool
 ) -> list[float]:
     inner, device = model.model.model, model.model.device
-    sheet = _Sheet(trees, rows, together=together, dtype=model.model.dtype)
+    sheet = _Sheet(trees, rows, together=together, like=torch.empty(0, device=device, dtype=model.model.dtype))
     what = {"input_ids": sheet.ids.to(device), "position_ids": sheet.positions.to(device), "use_cache": False}
     model.use(adapter, len(sheet.ids))
     if not together:
@@ -184,8 +186,7 @@ def _one_pass(
     way = model.model.config._attn_implementation
     model.model.set_attn_implementation(TREES)
     try:
-        spans = [(start, stop, added if added is None else added.to(device)) for start, stop, added in sheet.spans]
-        hidden = inner(**what, spans=spans).last_hidden_state
+        hidden = inner(**what, spans=sheet.spans).last_hidden_state
     finally:
         model.model.set_attn_implementation(way)
     return _sums(model, hidden[0], sheet.asked)
@@ -193,11 +194,10 @@ def _one_pass(
 
 def _sums(model: LoadedModel, hidden: torch.Tensor, asked: Sequence[tuple[int, int, int]]) -> list[float]:
     """(N, H) to each row's summed log-probability, in the order in which the rows were asked."""
-    places, which = torch.unique(torch.tensor([place for _, place, _ in asked]), return_inverse=True)
-    targets = torch.tensor([target for _, _, target in asked], device=hidden.device)
-    head, device = model.model.lm_head, hidden.device
-    sums: dict[int, float] = {}
-    values = _log_p(hidden[places.to(device)], head.weight, head.bias, which.to(device), targets)
+    head, sums = model.model.lm_head, dict[int, float]()
+    wanted = torch.tensor([(place, target) for _, place, target in asked], device=hidden.device)
+    places, which = torch.unique(wanted[:, 0], return_inverse=True)
+    values = _log_p(hidden[places], head.weight, head.bias, which, wanted[:, 1])
     for (row, _, _), value in zip(asked, values.tolist(), strict=True):
         sums[row] = sums.get(row, 0.0) + value
     return list(sums.values())

@@ -34,8 +34,8 @@ class Inbox:
     def claim(self, *, owner_kinds: tuple[str, ...], lease_s: float, inbox_id: int | None = None) -> InboxItem | None:
         """The oldest open item of these kinds that nobody holds (or this one), leased to the caller, or None.
 
-        The questions of one thread are handed out one after the other, in the order in which they were asked; so are the
-        calls for a person there and what is pressed under them.
+        The questions of one thread are handed out one after the other, in the order in which they were asked. What is
+        pressed under a call for a person waits for earlier calls and presses of its thread.
         """
         now = self._clock()
         if self._claimable(owner_kinds, inbox_id, to_text(now)) is None:

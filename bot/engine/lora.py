@@ -1,7 +1,7 @@
 """LoRA for serving: adapters beside the frozen base, chosen by contiguous slices of the batch's rows.
 
-Promises: a row without an adapter gets exactly what the bare base gives; a row with one gets what PEFT gives; adapters
-come and go without touching the base. No hooks: what is active is one list that the model's owner sets before a pass.
+Promises: a row without an adapter gets what the bare base gives, exactly but for many rows in float32 (layers.product);
+a row with one gets what PEFT gives; adapters come and go without touching the base. No hooks: what is active is one list that the model's owner sets before a pass.
 Reads what vLLM can serve, too: plain LoRA on linear layers. Source: Hu et al. 2021, arXiv 2106.09685.
 """
 

@@ -100,6 +100,7 @@ def test_a_press_on_a_call_that_stands_but_is_not_noted_yet_is_kept_and_counts(
 
     monkeypatch.setattr(People, "_say_call", say_and_dawdle)
     ts, answer = asked(slack)
+    slack.wait_for(people.quiet)
     slack.click("U0MIA", SUPPORT, answer, "evenkeel_person")
     slack.wait_for(lambda: len(bots(slack, SUPPORT, ts)) == 2)
     for action in (TAKE_ACTION, RESOLVE_ACTION):
